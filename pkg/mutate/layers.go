@@ -1,0 +1,173 @@
+package mutate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/leaf"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/settings"
+)
+
+// builtin are the profiles that need no ConfigMap.
+var builtin = map[string]map[string]string{
+	// For a laptop or a test cluster: small, and the records are not worth much.
+	"dev": {"memory": "1Gi", "cpu": "200m", "storage": "1Gi", "zookeeper-storage": "1Gi", "zookeeper-replicas": "1"},
+	// For load: page cache, room on the volume, and metrics, without which nobody runs a broker for long.
+	"production": {"memory": "8Gi", "cpu": "2", "storage": "100Gi", "metrics": "true"},
+}
+
+// Profiles lists the names of the built-in profiles.
+func Profiles() []string { return slices.Sorted(maps.Keys(builtin)) }
+
+// BuiltinProfile returns the settings of a built-in profile.
+func BuiltinProfile(name string) map[string]string { return maps.Clone(builtin[name]) }
+
+// ProfileOf returns the name of the profile that an object asks for, itself or through its namespace; "" if none.
+func ProfileOf(obj map[string]any, ns Namespace) string {
+	if p := annotation(obj, "profile"); p != "" {
+		return p
+	}
+	return ns.Annotations[setting.Prefix+"profile"]
+}
+
+// layers returns the places that settings are written in, highest first. What is wrong with the object's own is
+// reported, what is wrong with the others is a warning: whoever applies the object cannot mend them. Recorded is the
+// profile that was used before, "" if none was, or it is to be looked up anew.
+func (x *expansion) layers(source *leaf.Set, recorded string) []*setting.Layer {
+	own := &setting.Layer{Origin: setting.Origin{Layer: setting.OnObject}, Values: map[string]string{}}
+	at := leaf.Join("metadata", "annotations")
+	for _, p := range source.Paths() {
+		if key, ok := strings.CutPrefix(string(p), string(at)+"\x00"+setting.Prefix); ok {
+			v, _ := source.Get(p)
+			own.Values[key], _ = v.(string)
+		}
+	}
+	ns := &setting.Layer{
+		Origin: setting.Origin{Layer: setting.Namespace, Name: x.in.Namespace.Name},
+		Values: x.defaults("namespace "+x.in.Namespace.Name, strip(x.in.Namespace.Annotations)),
+	}
+	all := []*setting.Layer{own, ns}
+	name, field := own.Values["profile"], setting.Annotation("profile")
+	if name == "" {
+		name, field = ns.Values["profile"], "namespace "+ns.Origin.Name+": "+field
+	}
+	if recorded != "" {
+		name = recorded
+	}
+	if name != "" {
+		values, ok := x.in.Profiles[name]
+		if b, is := builtin[name]; is {
+			values, ok = b, true
+		}
+		switch {
+		case ok:
+			all = append(all, &setting.Layer{
+				Origin: setting.Origin{Layer: setting.Profile, Name: name},
+				Values: x.defaults("profile "+name, values),
+			})
+		case recorded == "":
+			names := append(Profiles(), slices.Sorted(maps.Keys(x.in.Profiles))...)
+			p := setting.Problem{
+				Code: setting.BadProfile, Field: field, Got: setting.Quote(name), Reason: "there is no such profile",
+				Allowed: strings.Join(names, ", ") + ", or a ConfigMap labelled metamorph.dev/profile in Metamorph's namespace", Example: "production",
+			}
+			if n := settings.Nearest(name, names); n != "" {
+				p.Reason += "; did you mean " + n
+			}
+			x.report(p)
+		}
+	}
+	for _, l := range all {
+		if p, err := settings.ParseConfig(l.Values["config"]); err == nil {
+			l.Config = map[string]string{}
+			for _, k := range p.Keys() {
+				l.Config[k], _ = p.Get(k)
+			}
+		}
+	}
+	return all
+}
+
+// strip takes our annotations out of a namespace's, without prefix.
+func strip(annotations map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range annotations {
+		if key, ok := strings.CutPrefix(k, setting.Prefix); ok {
+			out[key] = v
+		}
+	}
+	return out
+}
+
+// defaults keeps those of a layer's values that can be a default, and warns of the others.
+func (x *expansion) defaults(where string, values map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		d, ok := settings.Lookup(key)
+		switch {
+		case ok && !d.Info().Internal && !d.Info().Own:
+			out[key] = values[key]
+		case ok:
+			x.warn(setting.Ignored, where, key+" is a StatefulSet's own and is no default for others; it is ignored")
+		default:
+			text := key + " is not a setting; it is ignored"
+			if n := settings.NearestKey(key, ""); n != "" {
+				text = key + " is not a setting (did you mean " + n + "?); it is ignored"
+			}
+			x.warn(setting.Ignored, where, text)
+		}
+	}
+	return out
+}
+
+func (x *expansion) warn(c setting.Code, field, text string) {
+	w := setting.Warning{Code: c, Field: field, Text: text}
+	if !slices.Contains(x.warnings, w) {
+		x.warnings = append(x.warnings, w)
+	}
+}
+
+// checkKeys refuses annotations with our prefix that the role does not have. written tells whether those that Metamorph
+// writes are expected.
+func (x *expansion) checkKeys(written bool) {
+	for _, key := range x.ownKeys() {
+		field := setting.Annotation(key)
+		text := fmt.Sprint(x.annotations[setting.Prefix+key])
+		if slices.Contains(settings.Written, key) {
+			if !written {
+				x.report(setting.Problem{Code: setting.Reserved, Field: field, Got: setting.Quote(text), Reason: "is written by Metamorph, never by users", Allowed: "nothing; remove it"})
+			}
+			continue
+		}
+		d, known := settings.Lookup(key)
+		switch {
+		case known && d.Info().For(x.role) && !d.Info().Internal:
+		case known && !d.Info().Internal:
+			x.report(setting.Problem{
+				Code: setting.Unknown, Field: field, Got: setting.Quote(text),
+				Reason:  "the role " + string(x.role) + " has no such setting",
+				Allowed: strings.Join(settings.Keys(x.role), ", "),
+			})
+		case looksPassword(key):
+			// Neither repeated nor stored.
+			x.report(setting.Problem{
+				Code: setting.Password, Field: field, Reason: "a password in an annotation is readable by everybody who can read the object",
+				Allowed: "a Secret with the keys controller, broker, client, zookeeper, named in metamorph.dev/sasl-secret", Example: setting.Prefix + "sasl-secret: " + x.name + "-sasl",
+			})
+		default:
+			p := setting.Problem{Code: setting.Unknown, Field: field, Got: setting.Quote(text), Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", ")}
+			if n := settings.NearestKey(key, x.role); n != "" {
+				p.Reason += "; did you mean " + n
+			}
+			x.report(p)
+		}
+	}
+}
+
+func looksPassword(key string) bool {
+	k := strings.ToLower(key)
+	return strings.Contains(k, "password") || strings.Contains(k, "passwd") || strings.Contains(k, "credential") || strings.Contains(k, "token")
+}

@@ -1,0 +1,119 @@
+package settings
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"strconv"
+
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+)
+
+// Replicas records the node count that the other settings were derived from.
+var Replicas = setting.Setting[int]{
+	Key: "replicas", Internal: true, Outside: true,
+	Doc:     "The number of nodes, from spec.replicas, when the settings were resolved.",
+	Parse:   parseInt(0, 1000000),
+	Format:  strconv.Itoa,
+	Default: func(r *setting.Resolver) int { return r.Facts.Replicas },
+}
+
+// Controllers is how many ordinals, from 0 on, are controllers too.
+var Controllers = setting.Setting[int]{
+	Key: "controllers", Internal: true,
+	Roles:  []setting.Role{setting.Kafka},
+	Doc:    "How many nodes, from ordinal 0 on, are controllers too; 0 with ZooKeeper. Fixed at creation.",
+	Parse:  parseInt(0, 1000000),
+	Format: strconv.Itoa,
+	Default: func(r *setting.Resolver) int {
+		if ZooKeeper.Get(r).Mode != NoZooKeeper {
+			return 0
+		}
+		// Odd, because an even quorum survives no more failures than one voter less; three, because that is enough for a
+		// rolling restart and one failure (Kafka documentation, KRaft: Provisioning Nodes).
+		if r.Replicas() < 3 {
+			return 1
+		}
+		return 3
+	},
+	Render: func(d *setting.Draft, n int) {
+		if n > 0 {
+			d.Annotate("controllers", strconv.Itoa(n))
+			d.Env("CONTROLLERS", strconv.Itoa(n))
+			d.Config.Put("controller.quorum.voters", voters(d.Facts.Name, n))
+		}
+	},
+}
+
+// ClusterID is the KRaft cluster's id.
+var ClusterID = setting.Setting[string]{
+	Key: "cluster-id", Internal: true,
+	Roles: []setting.Role{setting.Kafka},
+	Doc:   "The KRaft cluster's id: 16 bytes in base64url. Every volume is formatted with it.",
+	Parse: func(text string) (string, error) {
+		if raw, err := base64.RawURLEncoding.DecodeString(text); err != nil || len(raw) != 16 {
+			return "", errors.New("is not 16 bytes in base64url")
+		}
+		return text, nil
+	},
+	Default: func(r *setting.Resolver) string {
+		if ZooKeeper.Get(r).Mode != NoZooKeeper {
+			return "" // the id lives in ZooKeeper
+		}
+		return clusterID(r.Facts.ClusterUID, r.Facts.Namespace, r.Facts.Name)
+	},
+	Render: func(d *setting.Draft, id string) {
+		if id != "" {
+			d.Annotate("cluster-id", id)
+			d.Env("CLUSTER_ID", id)
+		}
+	},
+}
+
+// clusterID derives an id that is the same for the same object, so that a set that is deleted and applied again finds its
+// volumes, and another one in every Kubernetes cluster, so that two brokers that meet by mistake part at once.
+func clusterID(uid, namespace, name string) string {
+	sum := sha256.Sum256([]byte("metamorph\x00" + uid + "\x00" + namespace + "\x00" + name))
+	// Kafka's tools take an id that starts with a dash for an option.
+	sum[0] &= 0x7f
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// Servers is the size of a ZooKeeper ensemble.
+var Servers = setting.Setting[int]{
+	Key: "servers", Internal: true,
+	Roles:   []setting.Role{setting.ZooKeeper},
+	Doc:     "The size of a ZooKeeper ensemble: how many servers its configuration lists.",
+	Parse:   parseInt(1, 1000000),
+	Format:  strconv.Itoa,
+	Default: func(r *setting.Resolver) int { return max(r.Replicas(), 1) },
+	Render: func(d *setting.Draft, n int) {
+		d.Annotate("servers", strconv.Itoa(n))
+		for i := range n {
+			host := peer(d.Facts.Name, i)
+			d.Config.Put("server."+strconv.Itoa(i+1), host+":2888:3888")
+		}
+	},
+}
+
+// Headless is the name of the Service that gives the pods their DNS names.
+func Headless(name string) string { return name + "-headless" }
+
+// peer is a pod's DNS name as its own peers write it: short, so that the object can be restored into another namespace.
+func peer(name string, ordinal int) string {
+	return name + "-" + strconv.Itoa(ordinal) + "." + Headless(name)
+}
+
+func voters(name string, n int) string {
+	var b []byte
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(i), 10)
+		b = append(b, '@')
+		b = append(b, peer(name, i)...)
+		b = append(b, ":9093"...)
+	}
+	return string(b)
+}

@@ -1,0 +1,176 @@
+# The steps of a Kafka node. prepare: what has to be done before the first start; start: the broker; alive: the probe.
+# Written by Metamorph; a change here is overwritten.
+set -euo pipefail
+
+config=/etc/metamorph/config sasl=/etc/metamorph/sasl tls=/etc/metamorph/tls state=/etc/metamorph/state run=/run/metamorph
+data=/var/lib/kafka/data/kafka-logs
+bin=/opt/kafka/bin
+umask 077
+
+say() { echo "metamorph: $*" >&2; }
+die() {
+  say "$*"
+  echo "$*" 2>/dev/null >/dev/termination-log || true
+  exit 1
+}
+
+# Node id = ordinal. Ordinals below MM_CONTROLLERS are controllers too.
+identity() {
+  export MM_ID=${MM_POD##*-}
+  [[ $MM_ID =~ ^[0-9]+$ ]] || die "the pod's name $MM_POD does not end in an ordinal"
+  export MM_ROLES=broker MM_LISTENERS=CLIENT://:9092,INTERNAL://:9094
+  if controller; then
+    MM_ROLES=broker,controller MM_LISTENERS=$MM_LISTENERS,CONTROLLER://:9093
+  fi
+  export MM_ZK_ACL=false
+  if zookeeper_auth; then MM_ZK_ACL=true; fi
+}
+
+controller() { ((MM_ID < ${MM_CONTROLLERS:-0})); }
+zookeeper_auth() { [[ ${MM_ZK_AUTH:-} == true || (${MM_ZK_AUTH:-} == optional && -e $sasl/zookeeper) ]]; }
+
+# Kafka takes a reference to a missing key for the password itself, and its parsers split at commas and quotes.
+check_secrets() {
+  local key keys=${MM_SECRET_KEYS:-}
+  if zookeeper_auth; then keys="$keys zookeeper"; fi
+  for key in $keys; do
+    [[ -r $sasl/$key ]] || die "the SASL Secret has no key $key"
+    # The x keeps a line break at the end from being cut off: it would be part of the password for one side only.
+    [[ $(cat "$sasl/$key"; echo x) =~ ^[A-Za-z0-9_-]{16,}x$ ]] ||
+      die "the SASL Secret's key $key must be 16 or more of A-Z, a-z, 0-9, _ and -, without a line break at the end"
+  done
+}
+
+check_tls() {
+  [[ ${MM_TLS:-} == true ]] || return 0
+  local file
+  for file in tls.crt tls.key ca.crt; do
+    [[ -s $tls/$file ]] || die "the TLS Secret has no $file"
+  done
+  [[ $(head -n 1 "$tls/tls.key") == "-----BEGIN PRIVATE KEY-----" ]] ||
+    die "the TLS Secret's tls.key must be an unencrypted PKCS#8 key; convert it with: openssl pkcs8 -topk8 -nocrypt"
+}
+
+# A node that cannot find itself cannot be found by the others.
+wait_for_name() {
+  local n
+  for ((n = 0; n < 300; n++)); do
+    if getent hosts "$MM_FQDN" >/dev/null; then return; fi
+    ((n % 15)) || say "waiting for $MM_FQDN to resolve (is there a headless Service that publishes pods that are not ready?)"
+    sleep 1
+  done
+  die "$MM_FQDN does not resolve after 5 minutes; the headless Service with publishNotReadyAddresses is missing"
+}
+
+# Kafka's tools read the same files, with a small heap and their log off stdout.
+tool() {
+  KAFKA_HEAP_OPTS=-Xmx128m KAFKA_LOG4J_OPTS=$(log4j) KAFKA_OPTS=$(jaas_option) LOG_DIR=$run "$bin/$1" "${@:2}"
+}
+
+log4j() {
+  if [[ -e $config/log4j2.yaml ]]; then
+    echo "-Dlog4j2.configurationFile=$config/log4j2.yaml"
+  else
+    echo "-Dlog4j.configuration=file:$config/log4j.properties"
+  fi
+}
+
+jaas_option() { if [[ -e $run/jaas.conf ]]; then echo "-Djava.security.auth.login.config=$run/jaas.conf"; fi; }
+
+scram() { printf '%s=[name=%s,password=%s]\n' "$MM_SCRAM" "$1" "$(<"$sasl/$2")"; }
+
+format() {
+  local id
+  if [[ -e $data/meta.properties ]]; then
+    id=$(sed -n 's/^cluster\.id=//p' "$data/meta.properties")
+    [[ $id == "$MM_CLUSTER_ID" ]] ||
+      die "the volume belongs to the cluster ${id:-of no id}, and this is $MM_CLUSTER_ID; nothing was changed"
+    id=$(sed -n 's/^node\.id=//p' "$data/meta.properties")
+    [[ $id == "$MM_ID" ]] || die "the volume belongs to node ${id:-of no id}, and this is node $MM_ID; nothing was changed"
+    return
+  fi
+  # A majority of controllers that come back empty can elect a leader without the committed data.
+  if controller && [[ -e $state/$MM_ID ]]; then
+    die "the volume is empty, but controller $MM_ID has run before: its data is lost. Restore the volume, or, if the other controllers are healthy, permit formatting: delete the key $MM_ID of the ConfigMap that records the nodes that were ready (NAME-state), then this pod"
+  fi
+  local args=()
+  if controller && [[ -n ${MM_SCRAM:-} ]]; then
+    printf '%s\n' --add-scram "$(scram kafka broker)" --add-scram "$(scram client client)" >"$run/format"
+    args=("@$run/format")
+  fi
+  say "formatting the volume of node $MM_ID for the cluster $MM_CLUSTER_ID"
+  # The tool prints the credentials' records on stdout.
+  tool kafka-storage.sh format --ignore-formatted --cluster-id="$MM_CLUSTER_ID" --config="$config/server.properties" \
+    "${args[@]}" >/dev/null || die "kafka-storage.sh format failed"
+  rm -f "$run/format"
+}
+
+# With ZooKeeper, SCRAM users live there, and must be there before the first broker. Only absent ones are written: a
+# restart must not undo a rotation.
+zookeeper() {
+  local path=/${MM_ZOOKEEPER#*/} hosts=${MM_ZOOKEEPER%%/*} acl=() shell=() configs=() user n at=
+  if zookeeper_auth; then
+    printf 'Client {\n  org.apache.zookeeper.server.auth.DigestLoginModule required username="kafka" password="%s";\n};\n' \
+      "$(<"$sasl/zookeeper")" >"$run/jaas.conf"
+    acl=("sasl:kafka:cdrwa,world:anyone:r")
+  fi
+  if [[ ${MM_ZK_TLS:-} == true ]]; then
+    sed -n '/^zookeeper\.\(ssl\|clientCnxnSocket\)/p' "$config/server.properties" >"$run/zookeeper-tls.properties"
+    shell=(-zk-tls-config-file "$run/zookeeper-tls.properties") configs=(--zk-tls-config-file "$run/zookeeper-tls.properties")
+  fi
+  for ((n = 0; ; n++)); do
+    if tool zookeeper-shell.sh "$hosts" "${shell[@]}" ls / >"$run/zookeeper.out" 2>&1; then break; fi
+    ((n % 5)) || say "waiting for ZooKeeper at $hosts"
+    ((n < 60)) || die "ZooKeeper at $hosts does not answer: $(tail -n 1 "$run/zookeeper.out")"
+    sleep 2
+  done
+  if [[ $MM_ZOOKEEPER == */* ]]; then
+    local parts part
+    IFS=/ read -ra parts <<<"${path#/}"
+    for part in "${parts[@]}"; do
+      at=$at/$part
+      tool zookeeper-shell.sh "$hosts" "${shell[@]}" create "$at" "" "${acl[@]}" >"$run/zookeeper.out" 2>&1 ||
+        grep -q "Node already exists" "$run/zookeeper.out" || die "cannot create $at in ZooKeeper: $(tail -n 1 "$run/zookeeper.out")"
+    done
+  fi
+  [[ -n ${MM_SCRAM:-} ]] || return 0
+  for user in kafka:broker client:client; do
+    if tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --describe --entity-type users --entity-name "${user%:*}" 2>/dev/null |
+      grep -q "$MM_SCRAM="; then continue; fi
+    say "writing the SCRAM user ${user%:*}"
+    printf '%s=password=%s\n' "$MM_SCRAM" "$(<"$sasl/${user#*:}")" >"$run/user"
+    tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --alter --entity-type users --entity-name "${user%:*}" \
+      --add-config-file "$run/user" >/dev/null 2>&1 || die "cannot write the SCRAM user ${user%:*} to ZooKeeper"
+    rm -f "$run/user"
+  done
+}
+
+prepare() {
+  identity
+  check_secrets
+  check_tls
+  wait_for_name
+  if [[ -n ${MM_ZOOKEEPER:-} ]]; then zookeeper; else format; fi
+}
+
+start() {
+  identity
+  local rack=()
+  if [[ -n ${MM_RACK:-} ]]; then rack=(--override "broker.rack=$MM_RACK"); fi
+  # Set for the broker only: kafka-topics.sh in the same container must not inherit its heap and its agents.
+  export KAFKA_HEAP_OPTS=$MM_HEAP_OPTS KAFKA_JVM_PERFORMANCE_OPTS=$MM_JVM_OPTS KAFKA_LOG4J_OPTS EXTRA_ARGS="-name kafkaServer"
+  KAFKA_LOG4J_OPTS=$(log4j)
+  export KAFKA_OPTS="${KAFKA_OPTS:-} $(jaas_option)"
+  exec "$bin/kafka-server-start.sh" "$config/server.properties" "${rack[@]}"
+}
+
+# A controller's port opens at once, a broker's after recovery; neither depends on clients. No JVM: a probe that starts
+# one gets the pod killed for its memory.
+alive() {
+  identity
+  local port=9094
+  if controller; then port=9093; fi
+  exec 3<>"/dev/tcp/127.0.0.1/$port"
+}
+
+"$1"
