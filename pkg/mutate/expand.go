@@ -6,7 +6,9 @@ package mutate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -174,6 +176,30 @@ func (x *expansion) wellFormed(raw []byte) bool {
 	}
 	if v := x.obj["apiVersion"]; v != nil && v != "apps/v1" {
 		return malformed("apiVersion", fmt.Sprintf("%v is not apps/v1", v))
+	}
+	for _, f := range []string{"annotations", "labels"} {
+		md, _ := x.obj["metadata"].(map[string]any)
+		values, _ := md[f].(map[string]any)
+		for _, k := range slices.Sorted(maps.Keys(values)) {
+			kind := ""
+			switch values[k].(type) {
+			case string, nil:
+				continue
+			case bool:
+				kind = "a truth value"
+			case map[string]any, []any:
+				kind = "a structure"
+			default:
+				kind = "a number"
+			}
+			x.report(setting.Problem{
+				Code: setting.Malformed, Field: "metadata." + f + "[" + k + "]", Got: text(values[k]), Reason: "is " + kind + ", and " + f + " are strings",
+				Allowed: "the same in quotes", Example: strconv.Quote(text(values[k])),
+			})
+		}
+	}
+	if len(x.problems) > 0 {
+		return false
 	}
 	var typed appsv1.StatefulSet
 	if err := json.UnmarshalCaseSensitivePreserveInts(raw, &typed); err != nil {

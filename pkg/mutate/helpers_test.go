@@ -1,6 +1,8 @@
 package mutate_test
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"testing"
 
@@ -16,3 +18,5 @@ func requestObject(tb testing.TB, raw []byte) []byte {
 	}
 	return req.Object.Raw
 }
+
+func bufReader(raw []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(raw)) }

@@ -20,6 +20,14 @@ const (
 		`"name":"kafka","resources":{"limits":{"memory":"2Gi"}}}],"terminationGracePeriodSeconds":120,"volumes":[{"name":"scratch"}]}}}}`
 )
 
+const (
+	helmLabel         = `"labels":{"app.kubernetes.io/managed-by":"Helm"}`
+	wroteHelm         = `{"metadata":{"annotations":{"metamorph.dev/role":"kafka"},` + helmLabel + `}}`
+	wroteHelmOverride = `{"metadata":{"annotations":{"metamorph.dev/heap":"1Gi","metamorph.dev/role":"kafka"},` + helmLabel + `},` +
+		`"spec":{"replicas":3,"template":{"spec":{"containers":[{"env":[{"name":"TZ","value":"UTC"}],"name":"kafka","resources":{"limits":{"memory":"2Gi"}}}],` +
+		`"terminationGracePeriodSeconds":120}}}}`
+)
+
 // TestSource recovers what the user wrote from the recorded requests of every client.
 func TestSource(t *testing.T) {
 	t.Parallel()
@@ -28,6 +36,9 @@ func TestSource(t *testing.T) {
 		"other-webhook-before":          wroteOverrides,
 		"other-webhook-after-reinvoked": wroteOverrides,
 		"kubectl-create-generate-name":  "",
+		// Helm writes a label of its own.
+		"helm3-install": wroteHelm, "helm3-install-overrides": wroteHelmOverride,
+		"helm4-install": wroteHelm, "helm4-install-overrides": wroteHelmOverride, "helm4-install-client-side": wroteHelmOverride,
 	}
 	files, err := filepath.Glob("testdata/requests/*.json")
 	if err != nil || len(files) < 20 {
@@ -44,7 +55,7 @@ func TestSource(t *testing.T) {
 			switch {
 			case special && wrote == "":
 				return
-			case strings.HasSuffix(name, "-overrides"):
+			case !special && strings.HasSuffix(name, "-overrides"):
 				wrote = wroteOverrides
 			case !special:
 				wrote = wroteMinimal

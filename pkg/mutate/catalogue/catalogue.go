@@ -43,6 +43,8 @@ type Key struct {
 	AnyCase bool `json:"anyCase"`
 	// NonEmpty tells that an empty value is refused.
 	NonEmpty bool `json:"nonEmpty"`
+	// Unique tells that a list's elements must differ, and none be empty; Kafka asks this from 4.2 on.
+	Unique bool `json:"unique"`
 	// Importance as Kafka ranks it: high, medium or low. ZooKeeper does not say.
 	Importance string `json:"importance"`
 	// Sensitive values are never repeated in a message.

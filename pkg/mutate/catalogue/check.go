@@ -70,6 +70,9 @@ func (c *Catalogue) Check(name, value string) error {
 	return &BadValue{Name: name, Value: value, Type: key.word(), Allowed: key.allowed(), Example: key.example()}
 }
 
+// javaFloat is a number as Java also writes it, with its type behind it.
+var javaFloat = regexp.MustCompile(`^([-+]?[0-9.eE+-]+)[dDfF]$`)
+
 var className = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*(\.[\pL_$][\pL\pN_$]*)*$`)
 
 func (k Key) takes(value string) bool {
@@ -86,27 +89,31 @@ func (k Key) takes(value string) bool {
 	case "LONG":
 		return k.takesWhole(value, 64)
 	case "DOUBLE":
-		n, err := strconv.ParseFloat(strings.TrimRight(value, "dDfF"), 64)
+		n, err := strconv.ParseFloat(javaFloat.ReplaceAllString(value, "$1"), 64)
 		return err == nil && !math.IsNaN(n) && k.inRange(n)
 	case "CLASS":
 		return className.MatchString(value)
 	case "LIST":
-		if value == "" {
-			return true
-		}
-		for element := range strings.SplitSeq(value, ",") {
-			if !k.isValid(strings.TrimSpace(element)) {
-				return false
-			}
-		}
-		return true
+		return value == "" || k.takesAll(strings.Split(value, ","))
 	}
 	return k.isValid(value)
 }
 
+func (k Key) takesAll(elements []string) bool {
+	seen := map[string]bool{}
+	for _, element := range elements {
+		element = strings.TrimSpace(element)
+		if !k.isValid(element) || k.Unique && (element == "" || seen[element]) {
+			return false
+		}
+		seen[element] = true
+	}
+	return true
+}
+
 func (k Key) takesWhole(value string, bits int) bool {
 	n, err := strconv.ParseInt(value, 10, bits)
-	return err == nil && k.inRange(float64(n))
+	return err == nil && k.inRange(float64(n)) && k.isValid(strconv.FormatInt(n, 10))
 }
 
 func (k Key) inRange(n float64) bool {
@@ -147,9 +154,16 @@ func (k Key) allowed() string {
 				words[i] = "nothing"
 			}
 		}
+		if k.Unique {
+			return strings.Join(words, ", ") + "; none of them twice"
+		}
 		return strings.Join(words, ", ")
 	case k.Type == "SHORT" || k.Type == "INT" || k.Type == "LONG" || k.Type == "DOUBLE":
 		return k.bounds()
+	case k.Unique && k.NonEmpty:
+		return "at least one element, none empty and none twice"
+	case k.Unique:
+		return "elements that are not empty, none of them twice"
 	case k.NonEmpty:
 		return "anything but nothing"
 	}

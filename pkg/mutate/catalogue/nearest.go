@@ -90,6 +90,16 @@ func (c *Catalogue) names(want func(string) bool) []string {
 		}
 		names = append(names, key.Name)
 	}
+	if want == nil && c.Product == kafka {
+		for _, p := range plugins {
+			if c.knows(p.name) {
+				names = append(names, p.name)
+			}
+		}
+		if !c.has("config.providers") {
+			names = append(names, "config.providers")
+		}
+	}
 	return names
 }
 

@@ -211,8 +211,11 @@ func (s *Setting[T]) fromProperty(property, value string) (string, error) {
 	return s.FromProperty(property, value)
 }
 
-// Canonical is the text that a line of config gives the setting which it decides.
-func Canonical(d Definition, property, value string) (string, error) {
+// Canonical is the canonical form of a value.
+func Canonical(d Definition, text string) (string, error) { return d.canonical(text) }
+
+// FromProperty is the canonical value that a line of config gives the setting which it decides.
+func FromProperty(d Definition, property, value string) (string, error) {
 	text, err := d.fromProperty(property, value)
 	if err != nil {
 		return "", err

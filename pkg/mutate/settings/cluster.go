@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"math"
 	"strconv"
 
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
@@ -13,9 +14,9 @@ import (
 var Replicas = setting.Setting[int]{
 	Key: "replicas", Internal: true, Outside: true,
 	Doc:     "The number of nodes, from spec.replicas, when the settings were resolved.",
-	Parse:   parseInt(0, 1000000),
+	Parse:   parseInt(0, math.MaxInt32),
 	Format:  strconv.Itoa,
-	Default: func(r *setting.Resolver) int { return r.Facts.Replicas },
+	Default: func(r *setting.Resolver) int { return max(r.Facts.Replicas, 0) },
 }
 
 // Controllers is how many ordinals, from 0 on, are controllers too.
@@ -23,7 +24,7 @@ var Controllers = setting.Setting[int]{
 	Key: "controllers", Internal: true,
 	Roles:  []setting.Role{setting.Kafka},
 	Doc:    "How many nodes, from ordinal 0 on, are controllers too; 0 with ZooKeeper. Fixed at creation.",
-	Parse:  parseInt(0, 1000000),
+	Parse:  parseInt(0, math.MaxInt32),
 	Format: strconv.Itoa,
 	Default: func(r *setting.Resolver) int {
 		if ZooKeeper.Get(r).Mode != NoZooKeeper {
@@ -79,14 +80,25 @@ func clusterID(uid, namespace, name string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// maxServers is the largest id that a server can have (ZooKeeper Administrator's Guide, myid).
+const maxServers = 255
+
 // Servers is the size of a ZooKeeper ensemble.
 var Servers = setting.Setting[int]{
 	Key: "servers", Internal: true,
 	Roles:   []setting.Role{setting.ZooKeeper},
 	Doc:     "The size of a ZooKeeper ensemble: how many servers its configuration lists.",
-	Parse:   parseInt(1, 1000000),
+	Parse:   parseInt(1, maxServers),
 	Format:  strconv.Itoa,
-	Default: func(r *setting.Resolver) int { return max(r.Replicas(), 1) },
+	Default: func(r *setting.Resolver) int { return clamp(r.Replicas(), 1, maxServers) },
+	Check: func(r *setting.Resolver, _ int) {
+		if n := r.Replicas(); n > maxServers {
+			r.Report(setting.Problem{
+				Code: setting.BadSpec, Field: "spec.replicas", Got: strconv.Itoa(n), Reason: "a ZooKeeper server's id ends at " + strconv.Itoa(maxServers),
+				Allowed: "at most that many servers; 3 or 5 are usual", Example: "3",
+			})
+		}
+	},
 	Render: func(d *setting.Draft, n int) {
 		d.Annotate("servers", strconv.Itoa(n))
 		for i := range n {

@@ -199,7 +199,7 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 		if d, ok := propertySetting[key]; ok {
 			name := d.Info().Key
 			v := r.Values()[name]
-			if text, err := setting.Canonical(d, key, value); v.Origin == from && (err != nil || text != v.Text) {
+			if text, err := setting.FromProperty(d, key, value); v.Origin == from && (err != nil || text != v.Text) {
 				report(setting.BadConfig, key, value, "contradicts metamorph.dev/"+name+", which is "+setting.Quote(v.Text), "one of the two, or both alike", "")
 			}
 		}

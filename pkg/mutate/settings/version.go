@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,12 +27,15 @@ func (v Release) AtLeast(major, minor int) bool {
 
 // supported are the newest releases of the lines that can be rendered, newest line last. Any patch of a line is taken.
 var supported = map[setting.Role][]Release{
-	setting.Kafka:     {{3, 9, 2}, {4, 0, 2}, {4, 1, 2}, {4, 2, 1}, {4, 3, 1}},
+	setting.Kafka:     {{3, 9, 2}, {4, 0, 2}, {4, 1, 2}, {4, 2, 2}, {4, 3, 1}},
 	setting.ZooKeeper: {{3, 8, 6}, {3, 9, 5}},
 }
 
 // lastWithZooKeeper is the last line of Kafka that can run with ZooKeeper (KIP-833).
 var lastWithZooKeeper = supported[setting.Kafka][0]
+
+// Supported lists the newest release of every line that can be rendered, the newest line last. Any patch of a line is taken.
+func Supported(role setting.Role) []Release { return slices.Clone(supported[role]) }
 
 func supports(role setting.Role, v Release) bool {
 	for _, s := range supported[role] {

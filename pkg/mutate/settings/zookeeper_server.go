@@ -75,8 +75,8 @@ func renderZooKeeperSASL(d *setting.Draft, mechanism string) {
 		c.Put("quorum.auth.enableSasl", "true")
 		c.Put("quorum.auth.learnerRequireSasl", "true")
 		c.Put("quorum.auth.serverRequireSasl", "true")
-		c.Put("quorum.auth.learner.loginContext", "QuorumLearner")
-		c.Put("quorum.auth.server.loginContext", "QuorumServer")
+		c.Put("quorum.auth.learner.saslLoginContext", "QuorumLearner")
+		c.Put("quorum.auth.server.saslLoginContext", "QuorumServer")
 		c.Put("quorum.cnxn.threads.size", "20")
 	}
 	// DIGEST-MD5 is not a FIPS algorithm, and with 3.9's default the quorum never forms.

@@ -1,0 +1,216 @@
+package manifest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/metamorph-k8s/metamorph/pkg/mutate"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+)
+
+// ProfileLabel is the label that makes a ConfigMap a profile; its value is the profile's name.
+const ProfileLabel = setting.Prefix + "profile"
+
+// defaultNamespace is what kubectl takes when nobody says another.
+const defaultNamespace = "default"
+
+// Options say what an expansion without a cluster cannot know.
+type Options struct {
+	// Namespace of the objects that do not name one themselves; "" means default.
+	Namespace string
+	// ClusterUID is the UID of the namespace kube-system. Without it the cluster ids differ from those that the webhook
+	// makes, and a warning says so.
+	ClusterUID string
+	// Version is Metamorph's own, for the annotation rendered-by.
+	Version string
+	// Explain asks for the provenance of every field.
+	Explain bool
+}
+
+// Outcome is what became of one StatefulSet that is Metamorph's.
+type Outcome struct {
+	// Where it stands: the document's place, and its item for a List.
+	Where string
+	// Name of the StatefulSet.
+	Name string
+	// Output is nil if it was refused.
+	Output *mutate.Output
+	// Refused tells why, nil if it was not.
+	Refused *mutate.Invalid
+}
+
+// Expand expands every StatefulSet in the documents, inside Lists too, and leaves everything else as it is. The
+// Namespaces and the profile ConfigMaps among the documents give their defaults, wherever they stand. The outcomes are in
+// the order of the documents; those that were refused are unchanged in the documents returned. The error is for
+// documents that cannot be understood, not for refusals.
+func Expand(docs []Document, o Options) ([]Document, []Outcome, error) {
+	x := expander{Options: o, namespaces: map[string]map[string]string{}, profiles: map[string]map[string]string{}}
+	if x.Namespace == "" {
+		x.Namespace = defaultNamespace
+	}
+	for _, d := range docs {
+		x.learn(d.Where(), d.JSON)
+	}
+	out := make([]Document, len(docs))
+	for i, d := range docs {
+		out[i] = d
+		if raw, changed := x.expand(d.Where(), d.JSON); changed {
+			out[i].JSON, out[i].Text, out[i].YAML = raw, raw, false
+		}
+	}
+	return out, x.outcomes, errors.Join(x.errs...)
+}
+
+type expander struct {
+	Options
+
+	namespaces map[string]map[string]string // annotations by name
+	profiles   map[string]map[string]string // settings by name
+	outcomes   []Outcome
+	errs       []error
+}
+
+func (x *expander) fail(where string, err error) {
+	x.errs = append(x.errs, fmt.Errorf("%s: %w", where, err))
+}
+
+// header is as much of an object as tells what it is.
+type header struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	} `json:"metadata"`
+}
+
+// learn notes the defaults that an object gives to others.
+func (x *expander) learn(where string, raw []byte) {
+	if l, ok := asList(raw); ok {
+		for i, item := range l.items {
+			x.learn(l.where(where, i), item)
+		}
+		return
+	}
+	var h header
+	if json.Unmarshal(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "Namespace" && h.Kind != "ConfigMap" {
+		return
+	}
+	var o struct {
+		Metadata struct {
+			Annotations map[string]string `json:"annotations"`
+			Labels      map[string]string `json:"labels"`
+		} `json:"metadata"`
+		Data map[string]string `json:"data"`
+	}
+	if err := json.Unmarshal(raw, &o); err != nil {
+		x.fail(where, fmt.Errorf("not a %s: %s", h.Kind, strings.TrimPrefix(err.Error(), "json: ")))
+		return
+	}
+	if h.Kind == "Namespace" {
+		x.namespaces[h.Metadata.Name] = o.Metadata.Annotations
+	} else if profile, ok := o.Metadata.Labels[ProfileLabel]; ok {
+		x.profiles[profile] = o.Data
+	}
+}
+
+// expand returns the object expanded, if that changes it.
+func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
+	if l, ok := asList(raw); ok {
+		return x.expandList(where, l)
+	}
+	var h header
+	if json.Unmarshal(raw, &h) != nil || !isStatefulSet(h) {
+		return nil, false
+	}
+	namespace := h.Metadata.Namespace
+	if namespace == "" {
+		namespace = x.Namespace
+	}
+	out, err := mutate.Expand(mutate.Input{
+		Object:     raw,
+		Namespace:  mutate.Namespace{Name: namespace, Annotations: x.namespaces[namespace]},
+		Profiles:   x.profiles,
+		ClusterUID: x.ClusterUID,
+		Version:    x.Version,
+		Explain:    x.Explain,
+	})
+	var invalid *mutate.Invalid
+	switch {
+	case errors.As(err, &invalid):
+		x.outcomes = append(x.outcomes, Outcome{Where: where, Name: invalid.Name, Refused: invalid})
+		return nil, false
+	case err != nil:
+		x.fail(where, err)
+		return nil, false
+	case out.Role == "" && len(out.Operations) == 0:
+		return nil, false
+	}
+	x.outcomes = append(x.outcomes, Outcome{Where: where, Name: h.Metadata.Name, Output: out})
+	if len(out.Operations) == 0 {
+		return nil, false
+	}
+	expanded, err := encode(out.Object)
+	if err != nil {
+		x.fail(where, err)
+		return nil, false
+	}
+	return expanded, true
+}
+
+func (x *expander) expandList(where string, l list) ([]byte, bool) {
+	any := false
+	for i, item := range l.items {
+		if raw, changed := x.expand(l.where(where, i), item); changed {
+			l.items[i], any = raw, true
+		}
+	}
+	if !any {
+		return nil, false
+	}
+	raw, err := l.encode()
+	if err != nil {
+		x.fail(where, err)
+		return nil, false
+	}
+	return raw, true
+}
+
+// isStatefulSet is true for versions of apps that no longer exist, and for a forgotten group, too: such an object is
+// refused if it has Metamorph's annotations. Other projects' StatefulSets are none.
+func isStatefulSet(h header) bool {
+	group, _, has := strings.Cut(h.APIVersion, "/")
+	return h.Kind == "StatefulSet" && (!has || group == "apps")
+}
+
+// list is a v1 List.
+type list struct {
+	fields map[string]json.RawMessage
+	items  []json.RawMessage
+}
+
+// asList reads a List as kubectl makes it.
+func asList(raw []byte) (list, bool) {
+	var h header
+	if json.Unmarshal(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "List" {
+		return list{}, false
+	}
+	var l list
+	if json.Unmarshal(raw, &l.fields) != nil || json.Unmarshal(l.fields["items"], &l.items) != nil {
+		return list{}, false
+	}
+	return l, true
+}
+
+func (l list) where(of string, i int) string { return fmt.Sprintf("%s, items[%d]", of, i) }
+
+func (l list) encode() ([]byte, error) {
+	items, err := encode(l.items)
+	if err != nil {
+		return nil, err
+	}
+	l.fields["items"] = items
+	return encode(l.fields)
+}
