@@ -80,10 +80,6 @@ func (x *expander) fail(where string, err error) {
 type header struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
-	Metadata   struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
-	} `json:"metadata"`
 }
 
 // learn notes the defaults that an object gives to others.
@@ -95,22 +91,23 @@ func (x *expander) learn(where string, raw []byte) {
 		return
 	}
 	var h header
-	if json.Unmarshal(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "Namespace" && h.Kind != "ConfigMap" {
+	if decode(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "Namespace" && h.Kind != "ConfigMap" {
 		return
 	}
 	var o struct {
 		Metadata struct {
+			Name        string            `json:"name"`
 			Annotations map[string]string `json:"annotations"`
 			Labels      map[string]string `json:"labels"`
 		} `json:"metadata"`
 		Data map[string]string `json:"data"`
 	}
-	if err := json.Unmarshal(raw, &o); err != nil {
+	if err := decode(raw, &o); err != nil {
 		x.fail(where, fmt.Errorf("not a %s: %s", h.Kind, strings.TrimPrefix(err.Error(), "json: ")))
 		return
 	}
 	if h.Kind == "Namespace" {
-		x.namespaces[h.Metadata.Name] = o.Metadata.Annotations
+		x.namespaces[o.Metadata.Name] = o.Metadata.Annotations
 	} else if profile, ok := o.Metadata.Labels[ProfileLabel]; ok {
 		x.profiles[profile] = o.Data
 	}
@@ -122,10 +119,10 @@ func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
 		return x.expandList(where, l)
 	}
 	var h header
-	if json.Unmarshal(raw, &h) != nil || !isStatefulSet(h) {
+	if decode(raw, &h) != nil || !isStatefulSet(h) {
 		return nil, false
 	}
-	namespace := h.Metadata.Namespace
+	name, namespace := identity(raw)
 	if namespace == "" {
 		namespace = x.Namespace
 	}
@@ -148,7 +145,7 @@ func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
 	case out.Role == "" && len(out.Operations) == 0:
 		return nil, false
 	}
-	x.outcomes = append(x.outcomes, Outcome{Where: where, Name: h.Metadata.Name, Output: out})
+	x.outcomes = append(x.outcomes, Outcome{Where: where, Name: name, Output: out})
 	if len(out.Operations) == 0 {
 		return nil, false
 	}
@@ -158,6 +155,22 @@ func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return expanded, true
+}
+
+// identity reads name and namespace; what is not a string is for the expansion to refuse.
+func identity(raw []byte) (name, namespace string) {
+	var o struct {
+		Metadata struct {
+			Name      any `json:"name"`
+			Namespace any `json:"namespace"`
+		} `json:"metadata"`
+	}
+	if decode(raw, &o) != nil {
+		return "", ""
+	}
+	name, _ = o.Metadata.Name.(string)
+	namespace, _ = o.Metadata.Namespace.(string)
+	return name, namespace
 }
 
 func (x *expander) expandList(where string, l list) ([]byte, bool) {
@@ -194,11 +207,11 @@ type list struct {
 // asList reads a List as kubectl makes it.
 func asList(raw []byte) (list, bool) {
 	var h header
-	if json.Unmarshal(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "List" {
+	if decode(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "List" {
 		return list{}, false
 	}
 	var l list
-	if json.Unmarshal(raw, &l.fields) != nil || json.Unmarshal(l.fields["items"], &l.items) != nil {
+	if decode(raw, &l.fields) != nil || decode(l.fields["items"], &l.items) != nil {
 		return list{}, false
 	}
 	return l, true

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	kjson "sigs.k8s.io/json"
 )
 
 // parseJSON reads JSON values one after the other.
@@ -117,7 +119,7 @@ func notAnObject(raw []byte) string {
 		APIVersion any `json:"apiVersion"`
 		Kind       any `json:"kind"`
 	}
-	if err := json.Unmarshal(raw, &head); err != nil {
+	if err := decode(raw, &head); err != nil {
 		return "not an object: a manifest is a mapping with apiVersion and kind"
 	}
 	for _, f := range []struct {
@@ -144,3 +146,6 @@ func notAnObject(raw []byte) string {
 	}
 	return ""
 }
+
+// decode reads JSON as the API server does: the case of names counts, and integers stay integers.
+func decode(raw []byte, into any) error { return kjson.UnmarshalCaseSensitivePreserveInts(raw, into) }

@@ -20,7 +20,7 @@ func (x *expansion) create() *Output {
 	source := x.source(incoming)
 	r := x.resolve(source, nil, nil, replicas(x.obj))
 	rendered := render(r)
-	x.checkSpec(source, rendered)
+	x.checkSpec(source, incoming, rendered)
 	if len(x.problems) > 0 {
 		return nil
 	}

@@ -76,6 +76,7 @@ func TestGolden(t *testing.T) {
 				}
 				got.Write(text)
 				checkExpansion(t, raw, out)
+				nothingLost(t, raw, out.Object)
 			}
 			if got.Len() == 0 {
 				t.Skip("no StatefulSet in it")

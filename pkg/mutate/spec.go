@@ -29,8 +29,9 @@ var (
 
 func mainPath(role setting.Role) leaf.Path { return containersPath.Child("#" + string(role)) }
 
-// checkSpec refuses what users wrote into the spec that cannot be merged with what is rendered.
-func (x *expansion) checkSpec(source, rendered *leaf.Set) {
+// checkSpec refuses what users wrote into the spec that cannot be merged with what is rendered. Incoming are all leaves of
+// the object, rendered those that would be put beside them.
+func (x *expansion) checkSpec(source, incoming, rendered *leaf.Set) {
 	x.checkName(source)
 	bad := func(code setting.Code, field leaf.Path, got, reason, allowed, example string) {
 		x.report(setting.Problem{Code: code, Field: field.String(), Got: got, Reason: reason, Allowed: allowed, Example: example})
@@ -43,7 +44,7 @@ func (x *expansion) checkSpec(source, rendered *leaf.Set) {
 		bad(setting.BadSpec, leaf.Join("spec", "serviceName"), setting.Quote(fmt.Sprint(v)), "the nodes find each other under the name of the headless Service", headless+", or leave it out", "")
 	}
 	main := mainPath(x.role)
-	if has(source, main) && !source.Has(main.Child("image")) {
+	if has(source, main) && !incoming.Has(main.Child("image")) {
 		image, _ := rendered.Get(main.Child("image"))
 		bad(setting.BadSpec, main.Child("image"), "", "is missing: a container that you write yourself names its image", "an image reference", fmt.Sprint(image))
 	}

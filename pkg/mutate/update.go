@@ -194,7 +194,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 		leaf.Put(obj, replicasPath, int64(nodes))
 	}
 	if redo == nil && len(gone) == 0 {
-		x.checkSpecAgain(source, incoming, mem)
+		x.checkSpecAgain(source, incoming, incoming, mem)
 		x.keepWritten(obj)
 		x.store(obj, mem, source, mem.settings)
 		return out
@@ -208,15 +208,16 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 		out.Settings = after.Values()
 	}
 	was, now := render(before), render(after)
-	x.checkSpecAgain(source, now, mem)
+	x.checkSpecAgain(source, incoming, now, mem)
 	if len(x.problems) > 0 {
 		return nil
 	}
+	others := beside(incoming, was, source)
 	overlay(was, mem.source)
 	overlay(now, source)
-	fit(was, incoming, x.role)
-	fit(now, incoming, x.role)
-	liveLeaves := leaves(live)
+	fit(was, others, x.role)
+	fit(now, others, x.role)
+	liveLeaves := leaf.Of(live, foreign)
 	for _, p := range gone {
 		if was.Has(p) && !mem.source.Has(p) {
 			v, _ := liveLeaves.Get(p)
@@ -240,21 +241,21 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	x.keepWritten(obj)
 	keepImmutable(obj, live)
 	x.store(obj, mem, source, out.Settings)
-	if differ(leaves(obj), liveLeaves, templatePath) && text(out.Settings) != text(mem.settings) {
+	if differ(leaves(obj), leaves(live), templatePath) && text(out.Settings) != text(mem.settings) {
 		recordInTemplate(obj, out.Settings)
 	}
 	return out
 }
 
 // checkSpecAgain checks the spec of an update: what the stored source already had is a warning.
-func (x *expansion) checkSpecAgain(source, rendered *leaf.Set, mem memory) {
+func (x *expansion) checkSpecAgain(source, incoming, rendered *leaf.Set, mem memory) {
 	if x.old == nil {
 		return
 	}
 	old := &expansion{in: x.in, obj: x.old, name: x.name, role: x.role}
-	old.checkSpec(mem.source, rendered)
+	old.checkSpec(mem.source, leaves(x.old), rendered)
 	n := len(x.problems)
-	x.checkSpec(source, rendered)
+	x.checkSpec(source, incoming, rendered)
 	fresh := x.problems[:n:n]
 	for _, p := range x.problems[n:] {
 		if slices.Contains(old.problems, p) {
@@ -361,6 +362,18 @@ func (x *expansion) store(obj map[string]any, mem memory, source *leaf.Set, valu
 		leaf.Put(obj, annotationsPath.Child(setting.Prefix+"settings"), s)
 		leaf.Put(obj, annotationsPath.Child(setting.Prefix+"rendered-by"), x.in.Version)
 	}
+}
+
+// beside picks the leaves that are not rendered: users' and other webhooks'.
+func beside(incoming, rendered, source *leaf.Set) *leaf.Set {
+	out := leaf.NewSet()
+	for _, p := range incoming.Paths() {
+		v, _ := incoming.Get(p)
+		if w, ok := rendered.Get(p); source.Has(p) || !ok || !leaf.Equal(v, w) {
+			out.Put(p, v)
+		}
+	}
+	return out
 }
 
 // overlay lays what users wrote over what is rendered.

@@ -244,7 +244,8 @@ func Of(obj map[string]any, skip func(annotation string) bool) *Set {
 }
 
 func flatten(v any, at Path, field string, out *Set) {
-	if Absent(v) {
+	// An empty class is a choice: no dynamic provisioning.
+	if Absent(v) && (v == nil || field != "storageClassName") {
 		return
 	}
 	switch x := v.(type) {

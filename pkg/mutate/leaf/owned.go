@@ -20,6 +20,10 @@ type Owners struct {
 // atomic are the fields that server-side apply owns as a whole although their parts are leaves here.
 var atomic = map[string]bool{"nodeSelector": true, "selector": true, "volumeClaimTemplates": true}
 
+// beforeFirstApply is the manager that the API server makes up when the first server-side apply meets an object whose
+// managedFields were cleared. It owns everything, whoever wrote it.
+const beforeFirstApply = "before-first-apply"
+
 // OwnersOf reads metadata.managedFields; nil when the object has none, and then nothing is known. Entries of
 // subresources (status, scale) are left out.
 func OwnersOf(obj map[string]any) (*Owners, error) {
@@ -31,7 +35,8 @@ func OwnersOf(obj map[string]any) (*Owners, error) {
 	o := &Owners{paths: map[Path]bool{}}
 	for i, e := range entries {
 		m, _ := e.(map[string]any)
-		if sub, _ := m["subresource"].(string); sub != "" || m["fieldsV1"] == nil {
+		sub, _ := m["subresource"].(string)
+		if sub != "" || m["fieldsV1"] == nil || m["manager"] == beforeFirstApply {
 			continue
 		}
 		raw, err := json.Marshal(m["fieldsV1"])

@@ -54,11 +54,12 @@ func renderKafka(d *setting.Draft) {
 
 	script := func(step string) []string { return []string{"bash", setting.ConfigDir + "/kafka.sh", step} }
 	d.Init.Command, d.Main.Command = script("prepare"), script("start")
+	// Probes run every 10 s, and fail after 3 times: the API's defaults, which are not rendered.
 	alive := corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: script("alive")}}
-	d.Main.StartupProbe = &corev1.Probe{ProbeHandler: alive, PeriodSeconds: 10, FailureThreshold: 360, TimeoutSeconds: 5}
-	d.Main.LivenessProbe = &corev1.Probe{ProbeHandler: alive, PeriodSeconds: 10, FailureThreshold: 6, TimeoutSeconds: 5}
+	d.Main.StartupProbe = &corev1.Probe{ProbeHandler: alive, FailureThreshold: 360, TimeoutSeconds: 5}
+	d.Main.LivenessProbe = &corev1.Probe{ProbeHandler: alive, FailureThreshold: 6, TimeoutSeconds: 5}
 	// 9092 opens when the log is recovered and the broker takes part.
-	d.Main.ReadinessProbe = &corev1.Probe{ProbeHandler: tcp(9092), PeriodSeconds: 10, FailureThreshold: 3, TimeoutSeconds: 5}
+	d.Main.ReadinessProbe = &corev1.Probe{ProbeHandler: tcp(9092), TimeoutSeconds: 5}
 	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: setting.StateVolume, VolumeSource: corev1.VolumeSource{
 		ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: d.Facts.Name + "-state"}, Optional: new(true),

@@ -39,10 +39,10 @@ var Storage = setting.Setting[resource.Quantity]{
 		// A segment is deleted as a whole: on a small volume Kafka's 1Gi would keep far more than retention asks for.
 		d.Config.Put("log.segment.bytes", strconv.FormatInt(clamp(v.Value()/100, 64*mi, gi)/mi*mi, 10))
 		// Recovery after an unclean stop reads the whole log: an hour at least, and 20 s more for every GiB (50 MiB/s).
-		const period = 10
+		const period = 10 // the API's default
 		seconds := max(3600, 20*(v.Value()/gi))
 		if p := d.Main.StartupProbe; p != nil {
-			p.PeriodSeconds, p.FailureThreshold = period, int32(seconds/period)
+			p.FailureThreshold = int32(seconds / period)
 		}
 	},
 }

@@ -32,11 +32,11 @@ func renderZooKeeper(d *setting.Draft) {
 	d.Env("FQDN", "$(MM_POD)."+Headless(d.Facts.Name)+".$(MM_NAMESPACE).svc")
 	script := func(step string) []string { return []string{"bash", setting.ConfigDir + "/zookeeper.sh", step} }
 	d.Init.Command, d.Main.Command = script("prepare"), script("start")
-	d.Main.StartupProbe = &corev1.Probe{ProbeHandler: tcp(2181), PeriodSeconds: 10, FailureThreshold: 60, TimeoutSeconds: 5}
-	d.Main.LivenessProbe = &corev1.Probe{ProbeHandler: tcp(2181), PeriodSeconds: 10, FailureThreshold: 6, TimeoutSeconds: 5}
+	d.Main.StartupProbe = &corev1.Probe{ProbeHandler: tcp(2181), FailureThreshold: 60, TimeoutSeconds: 5}
+	d.Main.LivenessProbe = &corev1.Probe{ProbeHandler: tcp(2181), FailureThreshold: 6, TimeoutSeconds: 5}
 	d.Main.ReadinessProbe = &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: script("ready")}},
-		PeriodSeconds: 10, FailureThreshold: 3, TimeoutSeconds: 5,
+		ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: script("ready")}},
+		TimeoutSeconds: 5,
 	}
 	d.File("zookeeper.sh", zookeeperScript)
 	d.File("logback.xml", zookeeperLogback)
