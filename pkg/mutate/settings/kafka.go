@@ -22,7 +22,7 @@ var kafkaLog4j string
 var jmxRules string
 
 // strimziTag is an image of Strimzi's that carries the JMX exporter 1.6.0 (its Dockerfile, JMX_EXPORTER_VERSION).
-const strimziTag = "0.49.0-kafka-4.1.1"
+const strimziTag = "1.2.0-kafka-4.3.0"
 
 const (
 	kafkaData    = "/var/lib/kafka/data"

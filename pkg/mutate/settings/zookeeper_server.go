@@ -55,6 +55,8 @@ func renderZooKeeper(d *setting.Draft) {
 		{"4lw.commands.whitelist", "srvr,mntr,ruok"},
 		{"admin.enableServer", "false"},
 		{"quorumListenOnAllIPs", "true"},
+		// A pod's name may resolve late: never give up binding the election port (the guide's advice for Kubernetes).
+		{"electionPortBindRetry", "0"},
 	} {
 		d.Config.Put(l[0], l[1])
 	}

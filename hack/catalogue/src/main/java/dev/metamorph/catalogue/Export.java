@@ -13,8 +13,8 @@ import org.apache.kafka.common.utils.AppInfoParser;
 /**
  * Prints the broker's configuration definition, one key a line and sorted by name, so that two
  * versions can be compared with diff. Everything comes from the classes of the Kafka on the class
- * path; what its validators keep private is read by reflection, and a validator this does not know
- * stops the export rather than losing a rule unnoticed.
+ * path; what its validators keep private is read by reflection, and a rule that the catalogue cannot
+ * hold is named on stderr.
  */
 public final class Export {
   public static void main(String[] args) throws Exception {
@@ -34,7 +34,7 @@ public final class Export {
 
   private static String line(ConfigKey key, String dynamic) throws Exception {
     Rule rule = new Rule();
-    rule.add(key.validator);
+    rule.add(key);
 
     List<String> fields = new ArrayList<>();
     fields.add("\"name\":" + quote(key.name));
@@ -49,6 +49,7 @@ public final class Export {
     if (!rule.valid.isEmpty()) fields.add("\"valid\":" + array(rule.valid));
     if (rule.anyCase) fields.add("\"anyCase\":true");
     if (rule.nonEmpty) fields.add("\"nonEmpty\":true");
+    if (rule.unique) fields.add("\"unique\":true");
     fields.add("\"importance\":" + quote(key.importance.name().toLowerCase()));
     if (key.type == ConfigDef.Type.PASSWORD) fields.add("\"sensitive\":true");
     if (key.internalConfig) fields.add("\"internal\":true");
@@ -83,9 +84,32 @@ public final class Export {
     private final List<String> valid = new ArrayList<>();
     private boolean anyCase;
     private boolean nonEmpty;
+    private boolean unique;
 
-    private void add(ConfigDef.Validator validator) throws Exception {
-      if (validator == null) return;
+    private void add(ConfigKey key) throws Exception {
+      if (!add(key.validator) && key.type == ConfigDef.Type.INT) probe(key);
+    }
+
+    /** For a rule in code (a compression level: -1, or 1 to 9), asks which of the small numbers pass. */
+    private void probe(ConfigKey key) {
+      for (int i = -64; i <= 64; i++) {
+        try {
+          key.validator.ensureValid(key.name, i);
+          valid.add(Integer.toString(i));
+        } catch (RuntimeException refused) {
+          // Not one of them.
+        }
+      }
+      if (valid.size() > 32) {
+        // Open to above: keep where it begins.
+        min = Integer.valueOf(valid.get(0));
+        valid.clear();
+      }
+    }
+
+    /** Whether the validator is one whose rule the catalogue can hold. */
+    private boolean add(ConfigDef.Validator validator) throws Exception {
+      if (validator == null) return true;
       String kind = validator.getClass().getSimpleName();
       switch (kind) {
         case "Range":
@@ -101,26 +125,26 @@ public final class Export {
           break;
         case "ValidList":
           addAll(read(read(validator, "validString"), "validStrings"));
-          if (has(validator, "isEmptyAllowed") && !(boolean) read(validator, "isEmptyAllowed")) nonEmpty = true;
+          // From 4.2 on, lists are also judged for what is empty or comes twice.
+          unique = has(validator, "isEmptyAllowed");
+          nonEmpty = unique && !(boolean) read(validator, "isEmptyAllowed");
           break;
         case "CompositeValidator":
-          for (Object part : (Collection<?>) read(validator, "validators")) add((ConfigDef.Validator) part);
-          break;
+          boolean all = true;
+          for (Object part : (Collection<?>) read(validator, "validators")) all &= add((ConfigDef.Validator) part);
+          return all;
         case "NonEmptyString":
         case "NonEmptyStringWithoutControlChars":
           nonEmpty = true;
           break;
         case "NonNullValidator":
-        case "ListSize":
-        case "LambdaValidator":
-          // A property always has a value, and the broker itself judges these.
+          // A line in a properties file always has a value.
           break;
         default:
-          // Class-specific validators (regular expressions, principal mapping rules): the broker's business.
-          if (validator.getClass().getName().startsWith("org.apache.kafka.common.config.ConfigDef$"))
-            throw new IllegalStateException("unknown validator " + validator.getClass().getName());
-          System.err.println("not exported: " + validator.getClass().getName());
+          System.err.println("  no rule for " + validator.getClass().getName());
+          return false;
       }
+      return true;
     }
 
     private void addAll(Object strings) {
