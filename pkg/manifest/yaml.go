@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ func parseYAML(file string, data []byte) ([]Document, error) {
 	var errs []error
 	for _, d := range split(data) {
 		d.File, d.YAML = file, true
-		raw, err := yaml.YAMLToJSONStrict(d.Text)
+		raw, err := toJSON(d.Text)
 		if err != nil {
 			errs = append(errs, yamlErrors(d, err)...)
 			continue
@@ -37,6 +38,25 @@ func parseYAML(file string, data []byte) ([]Document, error) {
 		docs = append(docs, d)
 	}
 	return docs, errors.Join(errs...)
+}
+
+// toJSON reads a text of one document. The parser leaves alone what follows the first one, be it a brace too many.
+func toJSON(text []byte) ([]byte, error) {
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		return nil, err
+	}
+	dec, all := yamlv2.NewDecoder(bytes.NewReader(text)), 0
+	for ; err == nil; all++ {
+		err = dec.Decode(new(any))
+	}
+	switch {
+	case !errors.Is(err, io.EOF):
+		return nil, err
+	case all > 2: // with the end
+		return nil, errors.New("text after the end of the document")
+	}
+	return raw, nil
 }
 
 // split cuts a YAML stream into documents. The markers --- and ... at the start of a line end a document wherever they
@@ -161,7 +181,7 @@ func badLine(text []byte) int {
 		ends = append(ends, at)
 	}
 	good := func(lines int) bool {
-		_, err := yaml.YAMLToJSONStrict(text[:ends[lines]])
+		_, err := toJSON(text[:ends[lines]])
 		return err == nil
 	}
 	low := 0

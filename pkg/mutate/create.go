@@ -1,7 +1,6 @@
 package mutate
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -133,29 +132,23 @@ func (x *expansion) resolve(source *leaf.Set, recorded map[string]setting.Value,
 func (x *expansion) record(obj map[string]any, source *leaf.Set, values map[string]setting.Value) {
 	put := func(key, value string) { leaf.Put(obj, annotationsPath.Child(setting.Prefix+key), value) }
 	put("source", text(leaf.Build(source)))
-	put("settings", text(values))
+	put("settings", settingsText(values, nil))
 	put("rendered-by", x.in.Version)
 }
 
 // recordInTemplate writes the settings that the template was rendered from into it, so that a rollback of the template
 // brings them back.
 func recordInTemplate(obj map[string]any, values map[string]setting.Value) {
-	inside := make(map[string]setting.Value, len(values))
-	for k, v := range values {
-		if d, ok := settings.Lookup(k); ok && !d.Info().Outside {
-			inside[k] = v
-		}
+	inside := func(key string) bool {
+		d, ok := settings.Lookup(key)
+		return ok && !d.Info().Outside
 	}
-	leaf.Put(obj, templateNotes.Child(setting.Prefix+"settings"), text(inside))
+	leaf.Put(obj, templateNotes.Child(setting.Prefix+"settings"), settingsText(values, inside))
 }
 
-// text is the JSON of a value that always has one.
-func text(v any) string {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		panic(err)
-	}
-	return strings.TrimSuffix(b.String(), "\n")
+func settingsText(values map[string]setting.Value, keep func(string) bool) string {
+	return string(setting.AppendValues(make([]byte, 0, 4096), values, keep))
 }
+
+// text is the JSON of a raw JSON value.
+func text(v any) string { return string(leaf.AppendJSON(make([]byte, 0, 512), v)) }

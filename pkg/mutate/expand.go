@@ -63,7 +63,7 @@ type Output struct {
 }
 
 // Patch is the JSON Patch of the operations; nil if there are none.
-func (o *Output) Patch() ([]byte, error) { return patch.Marshal(o.Operations) }
+func (o *Output) Patch() []byte { return patch.Marshal(o.Operations) }
 
 // Invalid is the error for an object that is refused: every problem with it.
 type Invalid struct {

@@ -241,7 +241,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	x.keepWritten(obj)
 	keepImmutable(obj, live)
 	x.store(obj, mem, source, out.Settings)
-	if differ(leaves(obj), leaves(live), templatePath) && text(out.Settings) != text(mem.settings) {
+	if differ(leaves(obj), leaves(live), templatePath) && settingsText(out.Settings, nil) != settingsText(mem.settings, nil) {
 		recordInTemplate(obj, out.Settings)
 	}
 	return out
@@ -358,7 +358,7 @@ func (x *expansion) store(obj map[string]any, mem memory, source *leaf.Set, valu
 	if s := text(leaf.Build(source)); s != text(leaf.Build(mem.source)) {
 		leaf.Put(obj, annotationsPath.Child(setting.Prefix+"source"), s)
 	}
-	if s := text(values); s != text(mem.settings) {
+	if s := settingsText(values, nil); s != settingsText(mem.settings, nil) {
 		leaf.Put(obj, annotationsPath.Child(setting.Prefix+"settings"), s)
 		leaf.Put(obj, annotationsPath.Child(setting.Prefix+"rendered-by"), x.in.Version)
 	}

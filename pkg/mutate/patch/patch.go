@@ -8,7 +8,6 @@
 package patch
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -23,13 +22,25 @@ type Operation = jsonpatch.JsonPatchOperation
 
 // Create returns the operations that turn from into to; none if they are equal. The values are to's own.
 func Create(from, to map[string]any) []Operation {
-	ops, _ := object(nil, 0, "", from, to)
-	return ops
+	var w writer
+	w.object("", from, to)
+	return w.ops
 }
 
-// object appends the operations for two objects at a path, and adds the length of their JSON text to size.
-func object(ops []Operation, size int, at string, from, to map[string]any) ([]Operation, int) {
-	start, before := len(ops), size
+// writer collects operations and the length of their JSON text.
+type writer struct {
+	ops  []Operation
+	size int
+}
+
+func (w *writer) push(op Operation, width int) {
+	w.ops = append(w.ops, op)
+	w.size += head(op) + width
+}
+
+// object writes what turns one object into another, and returns the length of the other's JSON text.
+func (w *writer) object(at string, from, to map[string]any) int {
+	start, before := len(w.ops), w.size
 	keys := make([]string, 0, len(from)+len(to))
 	for k := range from {
 		keys = append(keys, k)
@@ -40,97 +51,90 @@ func object(ops []Operation, size int, at string, from, to map[string]any) ([]Op
 		}
 	}
 	slices.Sort(keys)
+	total := 2
 	for _, k := range keys {
 		old, had := from[k]
 		v, has := to[k]
 		path := at + "/" + escape(k)
 		switch {
 		case !has:
-			ops, size = push(ops, size, jsonpatch.NewPatch("remove", path, nil))
+			w.push(jsonpatch.NewPatch("remove", path, nil), 0)
+			continue
 		case !had:
-			ops, size = push(ops, size, jsonpatch.NewPatch("add", path, v))
+			n := width(v)
+			w.push(jsonpatch.NewPatch("add", path, v), n)
+			total += n
 		default:
-			ops, size = value(ops, size, path, old, v)
+			total += w.value(path, old, v)
 		}
+		total += len(k) + 4
 	}
-	if len(ops)-start > 1 && at != "" {
-		if whole := jsonpatch.NewPatch("replace", at, to); length(whole) < size-before {
-			return push(ops[:start], before, whole)
-		}
+	if at != "" {
+		w.shorten(start, before, jsonpatch.NewPatch("replace", at, to), total)
 	}
-	return ops, size
+	return total
 }
 
-func value(ops []Operation, size int, at string, old, v any) ([]Operation, int) {
+// shorten puts one operation in the place of all since start, if that makes the patch shorter.
+func (w *writer) shorten(start, before int, whole Operation, width int) {
+	if len(w.ops)-start > 1 && head(whole)+width < w.size-before {
+		w.ops, w.size = w.ops[:start], before
+		w.push(whole, width)
+	}
+}
+
+// value writes what turns one value into another, and returns the length of the other's JSON text.
+func (w *writer) value(at string, old, v any) int {
 	switch x := v.(type) {
 	case map[string]any:
 		if o, ok := old.(map[string]any); ok && len(o) > 0 {
-			return object(ops, size, at, o, x)
+			return w.object(at, o, x)
 		}
 	case []any:
 		o, ok := old.([]any)
 		if ok && len(o) > 0 && len(x) > len(o) && leaf.Equal(o, x[:len(o)]) {
-			start, before := len(ops), size
+			start, before := len(w.ops), w.size
 			for _, e := range x[len(o):] {
-				ops, size = push(ops, size, jsonpatch.NewPatch("add", at+"/-", e))
+				w.push(jsonpatch.NewPatch("add", at+"/-", e), width(e))
 			}
-			if whole := jsonpatch.NewPatch("replace", at, v); length(whole) < size-before {
-				return push(ops[:start], before, whole)
-			}
-			return ops, size
+			n := width(v)
+			w.shorten(start, before, jsonpatch.NewPatch("replace", at, v), n)
+			return n
 		}
 	}
-	if leaf.Equal(old, v) {
-		return ops, size
+	n := width(v)
+	if !leaf.Equal(old, v) {
+		w.push(jsonpatch.NewPatch("replace", at, v), n)
 	}
-	return push(ops, size, jsonpatch.NewPatch("replace", at, v))
+	return n
 }
 
-func push(ops []Operation, size int, op Operation) ([]Operation, int) {
-	return append(ops, op), size + length(op)
-}
-
-// Marshal writes a patch as JSON; null for none. The library's own marshalling does not escape paths.
-func Marshal(ops []Operation) ([]byte, error) {
+// Marshal writes a patch as JSON; nil for none. The library's own marshalling does not escape paths.
+func Marshal(ops []Operation) []byte {
 	if len(ops) == 0 {
-		return nil, nil
+		return nil
 	}
-	var b bytes.Buffer
 	n := 2
 	for _, op := range ops {
-		n += length(op)
+		n += head(op)
+		if op.Operation != "remove" {
+			n += width(op.Value)
+		}
 	}
-	b.Grow(n)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	b.WriteByte('[')
+	b := append(make([]byte, 0, n+n/16), '[')
 	for i, op := range ops {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		b.WriteString(`{"op":"` + op.Operation + `","path":`)
-		if err := encode(enc, &b, op.Path); err != nil {
-			return nil, err
-		}
+		b = append(b, `{"op":"`+op.Operation+`","path":`...)
+		b = leaf.AppendJSON(b, op.Path)
 		if op.Operation != "remove" {
-			b.WriteString(`,"value":`)
-			if err := encode(enc, &b, op.Value); err != nil {
-				return nil, err
-			}
+			b = append(b, `,"value":`...)
+			b = leaf.AppendJSON(b, op.Value)
 		}
-		b.WriteByte('}')
+		b = append(b, '}')
 	}
-	b.WriteByte(']')
-	return b.Bytes(), nil
-}
-
-// encode writes a value without the line break that an Encoder ends it with.
-func encode(enc *json.Encoder, b *bytes.Buffer, v any) error {
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	b.Truncate(b.Len() - 1)
-	return nil
+	return append(b, ']')
 }
 
 func escape(key string) string {
@@ -140,21 +144,22 @@ func escape(key string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1")
 }
 
-// length estimates the operation's JSON text, exactly but for characters that JSON escapes in more than one byte.
-func length(op Operation) int {
+// head is the length of an operation's JSON text without its value.
+func head(op Operation) int {
 	n := len(`{"op":"","path":""},`) + len(op.Operation) + len(op.Path)
 	if op.Operation != "remove" {
-		n += len(`,"value":`) + width(op.Value)
+		n += len(`,"value":`)
 	}
 	return n
 }
 
+// width is the length of a value's JSON text, escapes aside: they are the same ones whichever way a value is sent.
 func width(v any) int {
 	switch x := v.(type) {
 	case nil:
 		return 4
 	case string:
-		return len(x) + 2 + strings.Count(x, `"`) + strings.Count(x, "\n") + strings.Count(x, `\`)
+		return len(x) + 2
 	case bool:
 		return 5
 	case map[string]any:

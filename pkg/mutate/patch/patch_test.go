@@ -50,11 +50,7 @@ func create(tb testing.TB, from, to []byte) []byte {
 	if errA != nil || errB != nil {
 		tb.Fatal(errA, errB)
 	}
-	p, err := patch.Marshal(patch.Create(a, b))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return p
+	return patch.Marshal(patch.Create(a, b))
 }
 
 // check applies the patch with the library that the API server uses.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/leaf"
 )
 
 // Source is the kind of layer that a value came from.
@@ -51,7 +53,42 @@ type value struct {
 	Of    []string `json:"of,omitempty"`
 }
 
-// MarshalJSON writes {"value": "1Gi", "from": "rule", "of": ["memory"]}.
+// AppendValues appends the settings for which keep is true (nil: all) as JSON, sorted:
+// {"heap":{"value":"1Gi","from":"rule","of":["memory"]}}.
+func AppendValues(b []byte, values map[string]Value, keep func(key string) bool) []byte {
+	keys := make([]string, 0, len(values))
+	for k := range values {
+		if keep == nil || keep(k) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	b = append(b, '{')
+	for i, k := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		v := values[k]
+		b = append(leaf.AppendJSON(b, k), `:{"value":`...)
+		b = append(leaf.AppendJSON(b, v.Text), `,"from":`...)
+		b = leaf.AppendJSON(b, v.Origin.String())
+		for i, of := range v.Of {
+			if i == 0 {
+				b = append(b, `,"of":[`...)
+			} else {
+				b = append(b, ',')
+			}
+			b = leaf.AppendJSON(b, of)
+		}
+		if len(v.Of) > 0 {
+			b = append(b, ']')
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+// MarshalJSON writes {"value":"1Gi","from":"rule","of":["memory"]}.
 func (v Value) MarshalJSON() ([]byte, error) {
 	return json.Marshal(value{v.Text, v.Origin.String(), v.Of})
 }
