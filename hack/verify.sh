@@ -17,7 +17,7 @@ done
 failed=0
 echo "==> make generate, in a copy"
 make --no-print-directory -C "$copy/b" generate
-if ! diff --unified --recursive --new-file "$copy/a" "$copy/b"; then
+if ! (cd "$copy" && diff --unified --recursive --new-file a b); then
   echo "generated files are out of date; run make generate" >&2
   failed=1
 fi

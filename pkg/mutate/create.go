@@ -73,6 +73,8 @@ var (
 	replicasPath    = leaf.Join("spec", "replicas")
 	templatePath    = leaf.Join("spec", "template")
 	templateNotes   = leaf.Join("spec", "template", "metadata", "annotations")
+	// templateSettingsPath is where the template keeps the settings that it was rendered from.
+	templateSettingsPath = templateNotes.Child(setting.Prefix + "settings")
 )
 
 // ourLabel tells the labels that Metamorph writes.
@@ -143,7 +145,7 @@ func recordInTemplate(obj map[string]any, values map[string]setting.Value) {
 		d, ok := settings.Lookup(key)
 		return ok && !d.Info().Outside
 	}
-	leaf.Put(obj, templateNotes.Child(setting.Prefix+"settings"), settingsText(values, inside))
+	leaf.Put(obj, templateSettingsPath, settingsText(values, inside))
 }
 
 func settingsText(values map[string]setting.Value, keep func(string) bool) string {

@@ -152,26 +152,34 @@ func fit(rendered, incoming *leaf.Set, role setting.Role) {
 		if uid, ok := incoming.Get(security.Child("runAsUser")); ok && uid == int64(0) {
 			rendered.Drop(podPath.Child("securityContext").Child("runAsNonRoot"))
 		}
-		x := c.Child("ports")
-		names := map[any]bool{}
-		for _, p := range incoming.Paths() {
-			if p.Under(x) && p != x {
-				v, _ := incoming.Get(p)
-				m, _ := v.(map[string]any)
-				names[m["name"]] = true
-			}
-		}
-		for _, p := range slices.Clone(rendered.Paths()) {
-			if v, _ := rendered.Get(p); p.Under(x) {
-				if m, _ := v.(map[string]any); names[m["name"]] && !incoming.Has(p) {
-					rendered.Drop(p)
-				}
-			}
-		}
+		dropNamesakes(rendered, incoming, c.Child("ports"))
 	}
 	pod := podPath.Child("securityContext")
 	if uid, ok := incoming.Get(pod.Child("runAsUser")); ok && uid == int64(0) {
 		rendered.Drop(pod.Child("runAsNonRoot"))
+	}
+}
+
+// dropNamesakes drops rendered ports that have the name of another port of the container.
+func dropNamesakes(rendered, incoming *leaf.Set, ports leaf.Path) {
+	names := map[any]bool{}
+	for _, p := range incoming.Paths() {
+		if p.Under(ports) && p != ports {
+			v, _ := incoming.Get(p)
+			m, _ := v.(map[string]any)
+			names[m["name"]] = true
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	for _, p := range slices.Clone(rendered.Paths()) {
+		if p.Under(ports) && !incoming.Has(p) {
+			v, _ := rendered.Get(p)
+			if m, _ := v.(map[string]any); names[m["name"]] {
+				rendered.Drop(p)
+			}
+		}
 	}
 }
 

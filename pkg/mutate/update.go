@@ -219,7 +219,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	fit(now, others, x.role)
 	liveLeaves := leaf.Of(live, foreign)
 	for _, p := range gone {
-		if was.Has(p) && !mem.source.Has(p) {
+		if (was.Has(p) && !mem.source.Has(p)) || p == templateSettingsPath {
 			v, _ := liveLeaves.Get(p)
 			leaf.Put(obj, p, leaf.Copy(v))
 		}
@@ -415,7 +415,7 @@ func differ(a, b *leaf.Set, under leaf.Path) bool {
 // subset tells whether a has a leaf that b lacks or has with another value.
 func subset(a, b *leaf.Set, under leaf.Path) bool {
 	for _, p := range a.Paths() {
-		if p.Under(under) && p != templateNotes.Child(setting.Prefix+"settings") {
+		if p.Under(under) && p != templateSettingsPath {
 			v, _ := a.Get(p)
 			if w, ok := b.Get(p); !ok || !leaf.Equal(v, w) {
 				return true

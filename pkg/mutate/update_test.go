@@ -165,7 +165,7 @@ func difference(t *testing.T, a, b map[string]any) map[string]string {
 		}
 	}
 	for _, p := range x.Paths() {
-		if !y.Has(p) && !skip(p) {
+		if !y.Has(p) {
 			out[p.String()] = ""
 		}
 	}

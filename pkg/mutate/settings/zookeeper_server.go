@@ -100,8 +100,14 @@ func renderZooKeeperTLS(d *setting.Draft) {
 	// 3.9 offers TLS 1.3 only, and Kafka 3.9's client TLS 1.2 only.
 	c.Put("ssl.enabledProtocols", "TLSv1.2,TLSv1.3")
 	c.Put("sslQuorum", "true")
-	// The four-letter words are not served over TLS.
-	d.Main.ReadinessProbe.ProbeHandler = tcp(2181)
+	if setting.ByKey[string](d.Resolver, SASLKey) != NoSASL {
+		// The server that accepts a connection would look up the other's address in DNS and search its certificate for that
+		// name, which ends in the cluster's domain. The other one proves itself with the password.
+		c.Put("ssl.quorum.clientHostnameVerification", "false")
+	}
+	// For the readiness probe, which speaks no TLS. Only the pod itself reaches it.
+	c.Put("clientPort", "2182")
+	c.Put("clientPortAddress", "127.0.0.1")
 }
 
 // renderZooKeeperClient makes a Kafka set use ZooKeeper.

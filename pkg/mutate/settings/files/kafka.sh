@@ -100,50 +100,76 @@ format() {
   fi
   say "formatting the volume of node $MM_ID for the cluster $MM_CLUSTER_ID"
   # The tool prints the credentials' records on stdout.
-  tool kafka-storage.sh format --ignore-formatted --cluster-id="$MM_CLUSTER_ID" --config="$config/server.properties" \
-    "${args[@]}" >/dev/null || die "kafka-storage.sh format failed"
-  rm -f "$run/format"
+  if ! tool kafka-storage.sh format --ignore-formatted --cluster-id="$MM_CLUSTER_ID" --config="$config/server.properties" \
+    "${args[@]}" 2>"$run/format.err" >/dev/null; then
+    cat "$run/format.err" >&2
+    die "kafka-storage.sh format failed: $(tail -n 1 "$run/format.err")"
+  fi
+  rm -f "$run/format" "$run/format.err"
 }
 
 # With ZooKeeper, SCRAM users live there, and must be there before the first broker. Only absent ones are written: a
 # restart must not undo a rotation.
 zookeeper() {
-  local path=/${MM_ZOOKEEPER#*/} hosts=${MM_ZOOKEEPER%%/*} acl=() shell=() configs=() user n at=
+  local path= hosts=${MM_ZOOKEEPER%%/*} acl=() shell=() configs=() user until said at= why
+  if [[ $MM_ZOOKEEPER == */* ]]; then path=/${MM_ZOOKEEPER#*/}; fi
   if zookeeper_auth; then
     printf 'Client {\n  org.apache.zookeeper.server.auth.DigestLoginModule required username="kafka" password="%s";\n};\n' \
       "$(<"$sasl/zookeeper")" >"$run/jaas.conf"
     acl=("sasl:kafka:cdrwa,world:anyone:r")
   fi
   if [[ ${MM_ZK_TLS:-} == true ]]; then
-    sed -n '/^zookeeper\.\(ssl\|clientCnxnSocket\)/p' "$config/server.properties" >"$run/zookeeper-tls.properties"
+    sed -n -e '/^zookeeper\.ssl/p' -e '/^zookeeper\.clientCnxnSocket/p' "$config/server.properties" >"$run/zookeeper-tls.properties"
     shell=(-zk-tls-config-file "$run/zookeeper-tls.properties") configs=(--zk-tls-config-file "$run/zookeeper-tls.properties")
   fi
-  for ((n = 0; ; n++)); do
-    if tool zookeeper-shell.sh "$hosts" "${shell[@]}" ls / >"$run/zookeeper.out" 2>&1; then break; fi
-    ((n % 5)) || say "waiting for ZooKeeper at $hosts"
-    ((n < 60)) || die "ZooKeeper at $hosts does not answer: $(tail -n 1 "$run/zookeeper.out")"
+  ((until = SECONDS + 300, said = SECONDS - 30))
+  until zookeeper_shell stat "${path:-/}"; do
+    why=$(zookeeper_answer)
+    case $why in
+      # It answers, and the path is still to be made.
+      "Node does not exist"*) break ;;
+      # Waiting does not help.
+      *AuthFailed* | *"failed to authenticate"*) die "ZooKeeper at $hosts does not take the password under the key zookeeper of the SASL Secret: $why" ;;
+    esac
+    ((SECONDS < until)) || die "ZooKeeper at $hosts does not answer: $why"
+    if ((SECONDS >= said + 30)); then
+      say "waiting for ZooKeeper at $hosts: $why"
+      said=$SECONDS
+    fi
     sleep 2
   done
-  if [[ $MM_ZOOKEEPER == */* ]]; then
+  if [[ ${why:-} == "Node does not exist"* ]]; then
     local parts part
     IFS=/ read -ra parts <<<"${path#/}"
     for part in "${parts[@]}"; do
       at=$at/$part
-      tool zookeeper-shell.sh "$hosts" "${shell[@]}" create "$at" "" "${acl[@]}" >"$run/zookeeper.out" 2>&1 ||
-        grep -q "Node already exists" "$run/zookeeper.out" || die "cannot create $at in ZooKeeper: $(tail -n 1 "$run/zookeeper.out")"
+      if ! zookeeper_shell create "$at" "" "${acl[@]}"; then
+        # It may be there already, or there and not ours to make, which is told first.
+        why=$(zookeeper_answer)
+        zookeeper_shell stat "$at" || die "cannot create $at in ZooKeeper: $why"
+      fi
     done
   fi
   [[ -n ${MM_SCRAM:-} ]] || return 0
   for user in kafka:broker client:client; do
-    if tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --describe --entity-type users --entity-name "${user%:*}" 2>/dev/null |
-      grep -q "$MM_SCRAM="; then continue; fi
-    say "writing the SCRAM user ${user%:*}"
-    printf '%s=password=%s\n' "$MM_SCRAM" "$(<"$sasl/${user#*:}")" >"$run/user"
-    tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --alter --entity-type users --entity-name "${user%:*}" \
-      --add-config-file "$run/user" >/dev/null 2>&1 || die "cannot write the SCRAM user ${user%:*} to ZooKeeper"
-    rm -f "$run/user"
+    # An error is not an absent user.
+    tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --describe --entity-type users --entity-name "${user%:*}" \
+      >"$run/zookeeper.out" 2>&1 || die "cannot read the SCRAM user ${user%:*} from ZooKeeper: $(zookeeper_answer)"
+    if ! grep -q "$MM_SCRAM=" "$run/zookeeper.out"; then
+      say "writing the SCRAM user ${user%:*}"
+      printf '%s=password=%s\n' "$MM_SCRAM" "$(<"$sasl/${user#*:}")" >"$run/user"
+      tool kafka-configs.sh --zookeeper "$MM_ZOOKEEPER" "${configs[@]}" --alter --entity-type users --entity-name "${user%:*}" \
+        --add-config-file "$run/user" >/dev/null 2>&1 || die "cannot write the SCRAM user ${user%:*} to ZooKeeper"
+    fi
   done
+  rm -f "$run/user" "$run/zookeeper.out"
 }
+
+# Uses the caller's hosts and shell.
+zookeeper_shell() { tool zookeeper-shell.sh "$hosts" "${shell[@]}" "$@" >"$run/zookeeper.out" 2>&1; }
+
+# What the tool said at last, without its log.
+zookeeper_answer() { grep -v -e '^\[' -e '^[[:space:]]' -e '^$' "$run/zookeeper.out" | tail -n 1; }
 
 prepare() {
   identity

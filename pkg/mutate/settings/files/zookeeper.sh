@@ -53,11 +53,13 @@ prepare() {
   check_secrets
   check_tls
   mkdir -p "$data"
-  if [[ -e $data/myid ]]; then
+  # An empty file is what a node that lost power while writing it leaves.
+  if [[ -s $data/myid ]]; then
     was=$(<"$data/myid")
     [[ $was == "$id" ]] || die "the volume belongs to server $was, and this is server $id; nothing was changed"
+  else
+    echo "$id" >"$data/myid"
   fi
-  echo "$id" >"$data/myid"
   if [[ -r $sasl/zookeeper ]]; then
     local password module="org.apache.zookeeper.server.auth.DigestLoginModule required"
     password=$(<"$sasl/zookeeper")
@@ -78,8 +80,10 @@ start() {
 
 # Serving, not just listening: a server without a quorum listens too.
 ready() {
-  local line
-  exec 3<>/dev/tcp/127.0.0.1/2181
+  local line port=2181
+  # With TLS, bash cannot speak to the clients' port.
+  if [[ ${MM_TLS:-} == true ]]; then port=2182; fi
+  exec 3<>"/dev/tcp/127.0.0.1/$port"
   echo srvr >&3
   while read -r -t 4 line <&3; do
     if [[ $line == Mode:* ]]; then exit 0; fi

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/settings"
+)
+
+func newExplain() *cobra.Command {
+	output := oneOf("text", "json")
+	cmd := &cobra.Command{
+		Use:   "explain [ANNOTATION|CODE]",
+		Short: "Explain the annotations, and the codes in messages",
+		Long:  "Without an argument: a table of all annotations. With one: everything about an annotation, or what a code means and what to do.",
+		Example: `  metamorph explain
+  metamorph explain heap
+  metamorph explain metamorph.dev/min-insync-replicas
+  metamorph explain MM105`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: runs(func(cmd *cobra.Command, args []string) error {
+			w, asJSON := cmd.OutOrStdout(), output.value == "json"
+			if len(args) == 0 {
+				return explainAll(w, asJSON)
+			}
+			return explainOne(w, asJSON, args[0])
+		}),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return settings.Keys(""), cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	cmd.Flags().VarP(output, "output", "o", "text or json")
+	return cmd
+}
+
+// annotation is a setting as -o json prints it.
+type annotation struct {
+	Annotation   string         `json:"annotation"`
+	Roles        []setting.Role `json:"roles"`
+	Meaning      string         `json:"meaning"`
+	Allowed      string         `json:"allowed"`
+	Example      string         `json:"example"`
+	Default      string         `json:"default"`
+	OnlyOnObject bool           `json:"onlyOnObject,omitempty"`
+	Fixed        string         `json:"fixed,omitempty"`
+	Replaces     string         `json:"replaces,omitempty"`
+	Properties   []string       `json:"properties,omitempty"`
+}
+
+func describe(info setting.Info) annotation {
+	roles := info.Roles
+	if len(roles) == 0 {
+		roles = setting.Roles
+	}
+	return annotation{
+		Annotation: setting.Prefix + info.Key, Roles: roles, Meaning: info.Doc, Allowed: info.Allowed, Example: info.Example, Default: info.Rule,
+		OnlyOnObject: info.Own, Fixed: info.Fixed, Replaces: info.Replaces, Properties: info.Properties,
+	}
+}
+
+func explainAll(w io.Writer, asJSON bool) error {
+	var all []annotation
+	for _, key := range settings.Keys("") {
+		d, _ := settings.Lookup(key)
+		all = append(all, describe(d.Info()))
+	}
+	if asJSON {
+		return printJSON(w, all)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ANNOTATION\tROLES\tDEFAULT\tMEANING")
+	for _, a := range all {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", a.Annotation, join(a.Roles), sentence(a.Default), sentence(a.Meaning))
+	}
+	return table.Flush()
+}
+
+func explainOne(w io.Writer, asJSON bool, name string) error {
+	for _, c := range setting.Codes {
+		if strings.EqualFold(string(c.Code), name) {
+			return explainCode(w, asJSON, code{c.Code, c.Title, c.Help})
+		}
+	}
+	key := strings.TrimPrefix(name, setting.Prefix)
+	if slices.Contains(settings.Keys(""), key) {
+		d, _ := settings.Lookup(key)
+		return explainSetting(w, asJSON, describe(d.Info()))
+	}
+	if slices.Contains(settings.Written, key) {
+		return usage(fmt.Errorf("%s%s is written by Metamorph, never by users", setting.Prefix, key))
+	}
+	near := settings.NearestKey(key, "")
+	if near == "" {
+		return usage(fmt.Errorf("%q is neither an annotation nor a code; metamorph explain lists the annotations", name))
+	}
+	return usage(fmt.Errorf("%q is neither an annotation nor a code; did you mean %s?", name, near))
+}
+
+func explainSetting(w io.Writer, asJSON bool, a annotation) error {
+	if asJSON {
+		return printJSON(w, a)
+	}
+	fmt.Fprintf(w, "%s\n\n%s\n\n", paint(w, bold, a.Annotation), a.Meaning)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(table, "%s\t%s\n", name, value)
+		}
+	}
+	where := "the StatefulSet, its Namespace, or a profile"
+	if a.OnlyOnObject {
+		where = "the StatefulSet only"
+	}
+	row("Roles", join(a.Roles))
+	row("Allowed", a.Allowed)
+	row("Example", fmt.Sprintf("%s: %q", a.Annotation, a.Example))
+	row("Default", a.Default)
+	row("Written on", where)
+	if a.Fixed != "" {
+		row("After creation", "fixed; instead: "+a.Fixed)
+	}
+	row("Broker property", strings.Join(a.Properties, ", "))
+	if a.Replaces != "" {
+		row("Replaces", "the Terraform variable "+a.Replaces)
+	}
+	return table.Flush()
+}
+
+// code is a code as -o json prints it.
+type code struct {
+	Code  setting.Code `json:"code"`
+	Title string       `json:"title"`
+	Help  string       `json:"help"`
+}
+
+func explainCode(w io.Writer, asJSON bool, c code) error {
+	if asJSON {
+		return printJSON(w, c)
+	}
+	_, err := fmt.Fprintf(w, "%s\n\n%s\n", paint(w, bold, string(c.Code)+": "+c.Title), c.Help)
+	return err
+}
+
+func join(roles []setting.Role) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}
+
+// sentence is a text's first one, without its full stop.
+func sentence(text string) string {
+	first, _, _ := strings.Cut(text, ". ")
+	return strings.TrimSuffix(first, ".")
+}
