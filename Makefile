@@ -10,7 +10,7 @@ TOOL := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 # Modules with Go code of ours beside the main one.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/helm/go.mod))
 # Packages whose tests start no control plane.
-UNIT = $(shell $(GO) list ./... | grep -v /metamorph/test/)
+UNIT = $(shell $(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v -e '^[^ ]*/metamorph/test/' -e /metamorph/test/apiserver | cut -d ' ' -f 1)
 
 export GO FUZZTIME COUNT NESTED
 

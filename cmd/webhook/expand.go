@@ -94,15 +94,15 @@ func printWarnings(w io.Writer, outcomes []manifest.Outcome) {
 
 // printRefusals prints refusals like kubectl, with the place, and tells whether there are any.
 func printRefusals(w io.Writer, outcomes []manifest.Outcome) bool {
-	any := false
+	refused := false
 	for _, o := range outcomes {
 		if o.Refused != nil {
-			any = true
+			refused = true
 			first, rest, _ := strings.Cut(o.Refused.Error(), "\n")
 			fmt.Fprintf(w, "%s: %s\n%s\n", o.Where, paint(w, red, first), rest)
 		}
 	}
-	return any
+	return refused
 }
 
 // printFields prints a table for every object: where it came from, field = value. The fields are too long for a column

@@ -18,7 +18,8 @@ func newExplain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain [ANNOTATION|CODE]",
 		Short: "Explain the annotations, and the codes in messages",
-		Long:  "Without an argument: a table of all annotations. With one: everything about an annotation, or what a code means and what to do.",
+		Long: `Without an argument: a table of all annotations. With one: everything about an annotation, or what a code in a message
+means and what to do.`,
 		Example: `  metamorph explain
   metamorph explain heap
   metamorph explain metamorph.dev/min-insync-replicas

@@ -69,7 +69,7 @@ func TestIsStrict(t *testing.T) {
 	if len(kinds) > 0 || last != "MutatingWebhookConfiguration" {
 		t.Errorf("missing are %v, the last is %s", kinds, last)
 	}
-	if strings.Contains(string(text), "null") {
+	if strings.Contains(string(text), ": null\n") {
 		t.Error("there is a null in it")
 	}
 }

@@ -123,6 +123,17 @@ func reviewOf(tb testing.TB, req *admissionv1.AdmissionRequest) []byte {
 
 func post(tb testing.TB, client *http.Client, url string, body []byte) *admissionv1.AdmissionResponse {
 	tb.Helper()
+	raw := exchange(tb, client, url, body)
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(raw, &review); err != nil || review.Response == nil {
+		tb.Fatalf("not a review: %v\n%s", err, raw)
+	}
+	return review.Response
+}
+
+// exchange sends a body and returns the answer's.
+func exchange(tb testing.TB, client *http.Client, url string, body []byte) []byte {
+	tb.Helper()
 	res, err := client.Post(url, "application/json", bytes.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
@@ -132,11 +143,7 @@ func post(tb testing.TB, client *http.Client, url string, body []byte) *admissio
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(raw, &review); err != nil || review.Response == nil {
-		tb.Fatalf("not a review: %v\n%s", err, raw)
-	}
-	return review.Response
+	return raw
 }
 
 func admit(tb testing.TB, m *admission.Mutator, req *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {

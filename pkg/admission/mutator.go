@@ -156,7 +156,7 @@ func concerns(req admission.Request) bool {
 
 // input gathers what the expansion depends on.
 func (m *Mutator) input(ctx context.Context, req admission.Request) (mutate.Input, error) {
-	in := mutate.Input{Object: req.Object.Raw, Version: m.Version}
+	in := mutate.Input{Object: req.Object.Raw, Typed: true, Version: m.Version}
 	if req.Operation == admissionv1.Update {
 		if in.OldObject = req.OldObject.Raw; len(in.OldObject) == 0 {
 			// As a creation it would be expanded anew, with another cluster id.

@@ -231,7 +231,7 @@ func TestFailsClosed(t *testing.T) {
 		"no request":                       {body: text(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`), want: 400},
 		"request null":                     {body: text(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`), want: 400},
 		"another kind":                     {body: text(`{"apiVersion":"v1","kind":"Pod"}`), want: 400},
-		"half a review":                    {body: func(tb testing.TB) []byte { b := reviewOf(tb, request(threeLines(tb))); return b[:len(b)/2] }, want: 400},
+		"half a review":                    {body: half, want: 400},
 		"an oversized body":                {body: func(testing.TB) []byte { return bytes.Repeat([]byte(" "), 8<<20) }, want: 413},
 		"wrong types":                      {body: text(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":7}}`), want: 400},
 		"no object":                        {body: changed(func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil }), want: 400, reason: metav1.StatusReasonBadRequest},
@@ -245,9 +245,7 @@ func TestFailsClosed(t *testing.T) {
 		"an expansion that panics": {mutator: func(m *admission.Mutator, _ *fakeCluster) {
 			m.Expand = func(mutate.Input) (*mutate.Output, error) { panic(secret) }
 		}, want: 500},
-		"an expansion that panics by error": {mutator: func(m *admission.Mutator, _ *fakeCluster) {
-			m.Expand = func(mutate.Input) (*mutate.Output, error) { var p *mutate.Output; return p, errors.New(string(p.Role)) }
-		}, want: 500},
+		"an expansion that panics by error": {mutator: func(m *admission.Mutator, _ *fakeCluster) { m.Expand = outOfRange }, want: 500},
 		"an expansion that fails": {mutator: func(m *admission.Mutator, _ *fakeCluster) {
 			m.Expand = func(mutate.Input) (*mutate.Output, error) { return nil, errors.New("no") }
 		}, want: 400},
@@ -285,6 +283,17 @@ func TestFailsClosed(t *testing.T) {
 const secret = "hunter2"
 
 func text(s string) func(testing.TB) []byte { return func(testing.TB) []byte { return []byte(s) } }
+
+func half(tb testing.TB) []byte {
+	tb.Helper()
+	raw := reviewOf(tb, request(threeLines(tb)))
+	return raw[:len(raw)/2]
+}
+
+// outOfRange panics as a bug would.
+func outOfRange(in mutate.Input) (*mutate.Output, error) {
+	return nil, errors.New(in.Version[len(in.Version):][1:])
+}
 
 func changed(change func(*admissionv1.AdmissionRequest)) func(testing.TB) []byte {
 	return func(tb testing.TB) []byte {

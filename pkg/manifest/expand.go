@@ -174,13 +174,13 @@ func identity(raw []byte) (name, namespace string) {
 }
 
 func (x *expander) expandList(where string, l list) ([]byte, bool) {
-	any := false
+	some := false
 	for i, item := range l.items {
 		if raw, changed := x.expand(l.where(where, i), item); changed {
-			l.items[i], any = raw, true
+			l.items[i], some = raw, true
 		}
 	}
-	if !any {
+	if !some {
 		return nil, false
 	}
 	raw, err := l.encode()

@@ -3,7 +3,6 @@ package manifest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -162,7 +161,7 @@ func yamlErrors(d Document, err error) []error {
 	}
 	reason := lineOf.ReplaceAllString(err.Error(), "")
 	reason = strings.TrimPrefix(strings.TrimPrefix(reason, "yaml: "), "json: ")
-	return []error{fail(badLine(d.Text), fmt.Sprintf("not YAML: %s", reason))}
+	return []error{fail(badLine(d.Text), "not YAML: "+reason)}
 }
 
 // lookAhead is how many lines badLine believes a quoted text or a flow collection to have at most.

@@ -16,7 +16,7 @@ func threeLines(tb testing.TB) mutate.Input {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return mutate.Input{Object: requestObject(tb, raw), Namespace: mutate.Namespace{Name: "default"}, ClusterUID: "uid", Version: "v0.0.0"}
+	return mutate.Input{Object: requestObject(tb, raw), Namespace: mutate.Namespace{Name: "default"}, ClusterUID: "uid", Typed: true, Version: "v0.0.0"}
 }
 
 func expandAndPatch(tb testing.TB, in mutate.Input) []byte {

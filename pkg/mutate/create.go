@@ -18,15 +18,21 @@ func (x *expansion) create() *Output {
 	incoming := leaves(x.obj)
 	source := x.source(incoming)
 	r := x.resolve(source, nil, nil, replicas(x.obj))
-	rendered := render(r)
-	x.checkSpec(source, incoming, rendered)
+	tree := renderTree(r)
+	obj, _ := leaf.Copy(x.obj).(map[string]any)
+	if bare(incoming) {
+		x.checkName(source)
+		leaf.Overlay(obj, tree)
+	} else {
+		rendered := leaf.Of(tree, nil)
+		x.checkSpec(source, incoming, rendered)
+		fit(rendered, incoming, r.Role)
+		leaf.PutAll(obj, rendered, func(p leaf.Path) bool { return !incoming.Has(p) })
+	}
 	if len(x.problems) > 0 {
 		return nil
 	}
 	x.warnings = append(x.warnings, settings.Advise(r)...)
-	fit(rendered, incoming, r.Role)
-	obj, _ := leaf.Copy(x.obj).(map[string]any)
-	leaf.PutAll(obj, rendered, func(p leaf.Path) bool { return !incoming.Has(p) })
 	values := r.Values()
 	x.record(obj, source, values)
 	recordInTemplate(obj, values)
@@ -37,14 +43,28 @@ func (x *expansion) create() *Output {
 	return out
 }
 
-// render returns the leaves of what the settings ask for.
-func render(r *setting.Resolver) *leaf.Set {
+// bare tells whether nobody wrote anything that a rendered field could meet: annotations and the number of nodes only.
+func bare(incoming *leaf.Set) bool {
+	for _, p := range incoming.Paths() {
+		if !p.Under(annotationsPath) && p != replicasPath {
+			return false
+		}
+	}
+	return true
+}
+
+// renderTree returns what the settings ask for, as raw JSON.
+func renderTree(r *setting.Resolver) map[string]any {
 	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(settings.Render(r, nil))
 	if err != nil {
 		panic(err) // our own types, without a value that JSON does not have
 	}
-	return leaf.Of(tree, nil)
+	delete(tree, "status")
+	return tree
 }
+
+// render returns the leaves of it.
+func render(r *setting.Resolver) *leaf.Set { return leaf.Of(renderTree(r), nil) }
 
 // leaves takes an object apart as the API server would show it: defaults and empty values are no leaves, quantities are
 // in their canonical form. Of the annotations only those that users write for us count.
@@ -118,9 +138,9 @@ func replicas(obj map[string]any) int {
 }
 
 func (x *expansion) resolve(source *leaf.Set, recorded map[string]setting.Value, redo func(string, setting.Value) bool, nodes int) *setting.Resolver {
-	profile := ""
+	var profile *setting.Value
 	if v, ok := recorded["profile"]; ok && (redo == nil || !redo("profile", v)) {
-		profile = v.Text
+		profile = &v
 	}
 	facts := setting.Facts{Name: x.name, Namespace: x.in.Namespace.Name, Replicas: nodes, ClusterUID: x.in.ClusterUID}
 	r := setting.NewResolver(settings.All, x.role, facts, x.layers(source, profile), recorded, redo)

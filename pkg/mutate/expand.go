@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,6 +25,8 @@ type Input struct {
 	Object []byte
 	// OldObject is the stored one for an update, empty for a creation.
 	OldObject []byte
+	// Typed says that an API server sent the object, and so has held it against the types of a StatefulSet already.
+	Typed bool
 	// Namespace is the object's, with its annotations: defaults for what it holds.
 	Namespace Namespace
 	// Profiles are the ConfigMap profiles by name: settings by key.
@@ -160,7 +161,17 @@ func Ours(obj map[string]any) bool {
 	return false
 }
 
-func (x *expansion) refuse() error { return &Invalid{Name: x.name, Problems: x.problems} }
+// maxProblems is how many problems a refusal lists: an answer is for reading, and the API server bounds it.
+const maxProblems = 50
+
+func (x *expansion) refuse() error {
+	if n := len(x.problems); n > maxProblems {
+		last := x.problems[maxProblems-1]
+		last.Reason, last.Got = fmt.Sprintf("and %d more problems follow this one: %s", n-maxProblems, last.Reason), ""
+		x.problems = append(x.problems[:maxProblems-1:maxProblems-1], last)
+	}
+	return &Invalid{Name: x.name, Problems: x.problems}
+}
 
 func (x *expansion) report(p setting.Problem) { x.problems = append(x.problems, p) }
 
@@ -192,23 +203,37 @@ func (x *expansion) wellFormed(raw []byte) bool {
 			default:
 				kind = "a number"
 			}
-			x.report(setting.Problem{
-				Code: setting.Malformed, Field: "metadata." + f + "[" + k + "]", Got: text(values[k]), Reason: "is " + kind + ", and " + f + " are strings",
-				Allowed: "the same in quotes", Example: strconv.Quote(text(values[k])),
-			})
+			p := setting.Problem{
+				Code: setting.Malformed, Field: "metadata." + f + "[" + k + "]", Reason: "is " + kind + ", and " + f + " are strings", Allowed: "the same in quotes",
+			}
+			if !setting.LooksSecret(k) {
+				p.Got = setting.QuoteUnlessSecret(text(values[k]))
+				p.Example = p.Got
+			}
+			x.report(p)
 		}
 	}
 	if len(x.problems) > 0 {
 		return false
 	}
+	if x.in.Typed {
+		return x.hasName()
+	}
 	var typed appsv1.StatefulSet
 	if err := json.UnmarshalCaseSensitivePreserveInts(raw, &typed); err != nil {
 		return malformed("spec", "does not have the types of a StatefulSet: "+strings.TrimPrefix(err.Error(), "json: "))
 	}
+	return x.hasName()
+}
+
+func (x *expansion) hasName() bool {
 	if x.name == "" {
-		return malformed("metadata.name", "is required; metadata.generateName is not enough, because the pods' addresses are derived from the name")
+		x.report(setting.Problem{
+			Code: setting.Malformed, Field: "metadata.name",
+			Reason: "is required; metadata.generateName is not enough, because the pods' addresses are derived from the name",
+		})
 	}
-	return true
+	return x.name != ""
 }
 
 // findRole reads the role. It is false for objects to be left alone or, with problems reported, to be refused.
@@ -249,7 +274,7 @@ func (x *expansion) findRole() bool {
 func (x *expansion) ownKeys() []string {
 	var out []string
 	for k := range x.annotations {
-		if key, ok := strings.CutPrefix(k, setting.Prefix); ok {
+		if key, ok := strings.CutPrefix(k, setting.Prefix); ok && x.annotations[k] != nil {
 			out = append(out, key)
 		}
 	}

@@ -33,10 +33,9 @@ func ProfileOf(obj map[string]any, ns Namespace) string {
 	return ns.Annotations[setting.Prefix+"profile"]
 }
 
-// layers returns the places that settings are written in, highest first. What is wrong with the object's own is
-// reported, what is wrong with the others is a warning: whoever applies the object cannot mend them. Recorded is the
-// profile that was used before, "" if none was, or it is to be looked up anew.
-func (x *expansion) layers(source *leaf.Set, recorded string) []*setting.Layer {
+// layers returns the places that settings are written in, highest first. Recorded is the profile that was used before;
+// nil if there was no before, or the profile is to be looked up anew.
+func (x *expansion) layers(source *leaf.Set, recorded *setting.Value) []*setting.Layer {
 	own := &setting.Layer{Origin: setting.Origin{Layer: setting.OnObject}, Values: map[string]string{}}
 	at := leaf.Join("metadata", "annotations")
 	for _, p := range source.Paths() {
@@ -49,13 +48,13 @@ func (x *expansion) layers(source *leaf.Set, recorded string) []*setting.Layer {
 		Origin: setting.Origin{Layer: setting.Namespace, Name: x.in.Namespace.Name},
 		Values: x.defaults("namespace "+x.in.Namespace.Name, strip(x.in.Namespace.Annotations)),
 	}
-	all := []*setting.Layer{own, ns}
+	all := []*setting.Layer{own, x.specLayer(source), ns}
 	name, field := own.Values["profile"], setting.Annotation("profile")
 	if name == "" {
 		name, field = ns.Values["profile"], "namespace "+ns.Origin.Name+": "+field
 	}
-	if recorded != "" {
-		name = recorded
+	if recorded != nil {
+		name = recorded.Text
 	}
 	if name != "" {
 		values, ok := x.in.Profiles[name]
@@ -68,7 +67,9 @@ func (x *expansion) layers(source *leaf.Set, recorded string) []*setting.Layer {
 				Origin: setting.Origin{Layer: setting.Profile, Name: name},
 				Values: x.defaults("profile "+name, values),
 			})
-		case recorded == "":
+		case recorded != nil:
+			x.warn(setting.Ignored, setting.Annotation("profile"), "the profile "+name+" is gone; what it said when the settings were resolved still holds")
+		default:
 			names := append(Profiles(), slices.Sorted(maps.Keys(x.in.Profiles))...)
 			p := setting.Problem{
 				Code: setting.BadProfile, Field: field, Got: setting.Quote(name), Reason: "there is no such profile",
@@ -81,14 +82,43 @@ func (x *expansion) layers(source *leaf.Set, recorded string) []*setting.Layer {
 		}
 	}
 	for _, l := range all {
-		if p, err := settings.ParseConfig(l.Values["config"]); err == nil {
+		text, ok := l.Values["config"]
+		if !ok {
+			continue
+		}
+		if p, err := settings.ParseConfig(text); err == nil {
 			l.Config = map[string]string{}
 			for _, k := range p.Keys() {
 				l.Config[k], _ = p.Get(k)
 			}
 		}
+		// The highest layer that has lines counts as a whole.
+		break
 	}
 	return all
+}
+
+// specLayer takes what the user wrote into the main container for the settings that render the same: the other parts of the
+// set (init container, heap, threads, configuration) follow it then, and not the rule.
+func (x *expansion) specLayer(source *leaf.Set) *setting.Layer {
+	l := &setting.Layer{Origin: setting.Origin{Layer: setting.Spec}, Values: map[string]string{}, Fields: map[string]string{}}
+	main := mainPath(x.role)
+	for key, p := range specSettings(main) {
+		if v, ok := source.Get(p); ok {
+			l.Values[key], l.Fields[key] = fmt.Sprint(v), p.String()
+		}
+	}
+	return l
+}
+
+// specSettings are the settings that a field of the main container stands for.
+func specSettings(main leaf.Path) map[string]leaf.Path {
+	resources := main.Child("resources")
+	return map[string]leaf.Path{
+		"image":  main.Child("image"),
+		"memory": resources.Child("limits").Child("memory"),
+		"cpu":    resources.Child("requests").Child("cpu"),
+	}
 }
 
 // strip takes our annotations out of a namespace's, without prefix.
@@ -108,6 +138,16 @@ func (x *expansion) defaults(where string, values map[string]string) map[string]
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		d, ok := settings.Lookup(key)
 		switch {
+		case ok && key == "config":
+			text, ignored := settings.KnownLines(x.role, values[key])
+			if text != "" {
+				out[key] = text
+			}
+			if len(ignored) > 0 {
+				x.warn(setting.Ignored, where, "config: "+strings.Join(ignored, ", ")+" is not for the role "+string(x.role)+"; ignored")
+			}
+		case ok && key == "image" && settings.ForeignImage(x.role, values[key]):
+			x.warn(setting.Ignored, where, "image: it is not for the role "+string(x.role)+"; ignored")
 		case ok && !d.Info().Internal && !d.Info().Own:
 			out[key] = values[key]
 		case ok:
@@ -135,10 +175,18 @@ func (x *expansion) warn(c setting.Code, field, text string) {
 func (x *expansion) checkKeys(written bool) {
 	for _, key := range x.ownKeys() {
 		field := setting.Annotation(key)
-		text := fmt.Sprint(x.annotations[setting.Prefix+key])
+		value := x.annotations[setting.Prefix+key]
+		if x.old != nil && annotation(x.old, key) == value {
+			// Whatever it is, it is there already, and shall not keep anybody from a change of something else.
+			if d, ok := settings.Lookup(key); !slices.Contains(settings.Written, key) && (!ok || !d.Info().For(x.role)) {
+				x.warn(setting.Unknown, field, "there is no such setting; it is ignored")
+			}
+			continue
+		}
+		text := fmt.Sprint(value)
 		if slices.Contains(settings.Written, key) {
 			if !written {
-				x.report(setting.Problem{Code: setting.Reserved, Field: field, Got: setting.Quote(text), Reason: "is written by Metamorph, never by users", Allowed: "nothing; remove it"})
+				x.report(setting.Problem{Code: setting.Reserved, Field: field, Got: setting.QuoteUnlessSecret(text), Reason: "is written by Metamorph, never by users", Allowed: "nothing; remove it"})
 			}
 			continue
 		}
@@ -147,27 +195,23 @@ func (x *expansion) checkKeys(written bool) {
 		case known && d.Info().For(x.role) && !d.Info().Internal:
 		case known && !d.Info().Internal:
 			x.report(setting.Problem{
-				Code: setting.Unknown, Field: field, Got: setting.Quote(text),
+				Code: setting.Unknown, Field: field, Got: setting.QuoteUnlessSecret(text),
 				Reason:  "the role " + string(x.role) + " has no such setting",
 				Allowed: strings.Join(settings.Keys(x.role), ", "),
 			})
-		case looksPassword(key):
+		case setting.LooksSecret(key):
 			// Neither repeated nor stored.
 			x.report(setting.Problem{
 				Code: setting.Password, Field: field, Reason: "a password in an annotation is readable by everybody who can read the object",
 				Allowed: "a Secret with the keys controller, broker, client, zookeeper, named in metamorph.dev/sasl-secret", Example: setting.Prefix + "sasl-secret: " + x.name + "-sasl",
 			})
 		default:
-			p := setting.Problem{Code: setting.Unknown, Field: field, Got: setting.Quote(text), Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", ")}
+			// Nobody knows what it is, so its value is not repeated.
+			p := setting.Problem{Code: setting.Unknown, Field: field, Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", ")}
 			if n := settings.NearestKey(key, x.role); n != "" {
 				p.Reason += "; did you mean " + n
 			}
 			x.report(p)
 		}
 	}
-}
-
-func looksPassword(key string) bool {
-	k := strings.ToLower(key)
-	return strings.Contains(k, "password") || strings.Contains(k, "passwd") || strings.Contains(k, "credential") || strings.Contains(k, "token")
 }

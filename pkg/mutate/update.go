@@ -2,7 +2,8 @@ package mutate
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,7 +26,7 @@ func (x *expansion) recall(obj map[string]any) (memory, bool) {
 	bad := func(key string, err error) (memory, bool) {
 		x.report(setting.Problem{
 			Code: setting.Reserved, Field: setting.Annotation(key), Reason: "is written by Metamorph and cannot be read: " + err.Error(),
-			Allowed: "what Metamorph wrote; take it from a backup, or remove all annotations that Metamorph writes to have the object expanded anew",
+			Allowed: "what Metamorph wrote, from a backup; or metamorph.dev/managed: \"false\" to let go of the object",
 		})
 		return m, false
 	}
@@ -38,7 +39,7 @@ func (x *expansion) recall(obj map[string]any) (memory, bool) {
 		return bad("settings", err)
 	}
 	if m.settings["role"].Text == "" {
-		return bad("settings", fmt.Errorf("the role is missing"))
+		return bad("settings", errors.New("the role is missing"))
 	}
 	return m, true
 }
@@ -61,9 +62,14 @@ func (x *expansion) again() *Output {
 	x.checkKeys(true)
 	main := mainPath(x.role)
 	current := leaves(x.obj)
-	if !current.Has(main.Child("image")) || !has(current, leaf.Join("spec", "selector")) {
+	skeleton := []leaf.Path{
+		main.Child("image"), main.Child("command"), initPath.Child("#" + setting.InitContainer).Child("image"),
+		podPath.Child("volumes").Child("#" + setting.ConfigVolume), templateSettingsPath,
+		leaf.Join("spec", "selector", "matchLabels", setting.Prefix+"name"), leaf.Join("spec", "volumeClaimTemplates", "#"+setting.DataVolume, "metadata", "name"),
+	}
+	if i := slices.IndexFunc(skeleton, func(p leaf.Path) bool { return !current.Has(p) }); i >= 0 {
 		x.report(setting.Problem{
-			Code: setting.Reserved, Field: setting.Annotation("source"), Reason: "says that the object is expanded, and it is not",
+			Code: setting.Reserved, Field: setting.Annotation("source"), Reason: "says that the object is expanded, and it has no " + skeleton[i].String(),
 			Allowed: "nothing; remove the annotations that Metamorph writes",
 		})
 		return nil
@@ -128,8 +134,8 @@ func (x *expansion) update() *Output {
 			gone = append(gone, p)
 		}
 	}
-	if x.rolledBack() {
-		return x.verbatim(mem)
+	if now := templateSettings(x.obj); now != "" && now != templateSettings(x.old) {
+		return x.rollback(mem, now, incoming, edited)
 	}
 	for _, p := range incoming.Paths() {
 		if file, ok := renderedFile(p); ok && edited[p] {
@@ -142,17 +148,55 @@ func (x *expansion) update() *Output {
 	return x.change(x.old, mem, source, incoming, edited, gone)
 }
 
-// rolledBack tells whether a stored template came back as a whole, with the settings it was rendered from.
-func (x *expansion) rolledBack() bool {
-	now, was := templateSettings(x.obj), templateSettings(x.old)
-	return now != "" && now != was
-}
-
-// verbatim accepts a template that came back.
-func (x *expansion) verbatim(mem memory) *Output {
+// rollback accepts a template that came back as a whole, with the settings that it was rendered from: these become the
+// settings again, annotations included.
+func (x *expansion) rollback(mem memory, recorded string, incoming *leaf.Set, edited map[leaf.Path]bool) *Output {
+	was := map[string]setting.Value{}
+	err := json.Unmarshal([]byte(recorded), &was)
+	for p := range edited {
+		if p.Under(annotationsPath) && err == nil {
+			err = errors.New("annotations of Metamorph's change in the same request")
+		}
+	}
+	if err != nil {
+		x.report(setting.Problem{
+			Code: setting.HandEdited, Field: templateSettingsPath.String(), Reason: "changes, and this is no rollback: " + err.Error(),
+			Allowed: "the annotations of the StatefulSet; kubectl rollout undo brings a whole template back",
+		})
+		return nil
+	}
 	obj, _ := leaf.Copy(x.obj).(map[string]any)
 	x.keepWritten(obj)
-	return &Output{Object: obj, Settings: mem.settings, Source: leaf.Build(mem.source)}
+	// What users wrote into the template is what came back of it.
+	source := leaf.NewSet()
+	for _, p := range mem.source.Paths() {
+		v, _ := mem.source.Get(p)
+		if p.Under(templatePath) {
+			var ok bool
+			if v, ok = incoming.Get(p); !ok {
+				continue
+			}
+		}
+		source.Put(p, v)
+	}
+	values := maps.Clone(mem.settings)
+	for _, key := range slices.Sorted(maps.Keys(was)) {
+		d, ok := settings.Lookup(key)
+		if v := was[key]; ok && !d.Info().Outside && (v.Text != values[key].Text || v.Origin != values[key].Origin) {
+			values[key] = v
+			p := annotationsPath.Child(setting.Prefix + key)
+			if v.Origin.Layer == setting.OnObject && !d.Info().Internal {
+				leaf.Put(obj, p, v.Text)
+				source.Put(p, v.Text)
+			} else if source.Has(p) {
+				leaf.Remove(obj, p)
+				source.Drop(p)
+			}
+			x.warn(setting.Derived, "", key+" went back to "+setting.Quote(v.Text)+" with the template")
+		}
+	}
+	x.store(obj, mem, source, values)
+	return &Output{Object: obj, Settings: values, Source: leaf.Build(source)}
 }
 
 func templateSettings(obj map[string]any) string {
@@ -193,8 +237,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 		nodes = replicas(live)
 		leaf.Put(obj, replicasPath, int64(nodes))
 	}
-	if redo == nil && len(gone) == 0 {
-		x.checkSpecAgain(source, incoming, incoming, mem)
+	if redo == nil && len(gone) == 0 && !x.touched(edited) {
 		x.keepWritten(obj)
 		x.store(obj, mem, source, mem.settings)
 		return out
@@ -204,6 +247,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	after := before
 	if redo != nil {
 		after = x.resolve(source, mem.settings, func(key string, _ setting.Value) bool { return redo[key] }, nodes)
+		x.ratchet(quiet.problems)
 		x.checkFixed(before, after)
 		out.Settings = after.Values()
 	}
@@ -212,11 +256,11 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	if len(x.problems) > 0 {
 		return nil
 	}
-	others := beside(incoming, was, source)
+	besideNow, besideWas := beside(incoming, now, source), beside(leaves(live), was, mem.source)
 	overlay(was, mem.source)
 	overlay(now, source)
-	fit(was, others, x.role)
-	fit(now, others, x.role)
+	fit(was, besideWas, x.role)
+	fit(now, besideNow, x.role)
 	liveLeaves := leaf.Of(live, foreign)
 	for _, p := range gone {
 		if (was.Has(p) && !mem.source.Has(p)) || p == templateSettingsPath {
@@ -247,6 +291,35 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 	return out
 }
 
+// touched tells whether anything was edited that stands beside rendered fields, or a label of ours changed.
+func (x *expansion) touched(edited map[leaf.Path]bool) bool {
+	for p := range edited {
+		if p != replicasPath && !p.Under(annotationsPath) && !p.Under(labelsPath) {
+			return true
+		}
+	}
+	for _, key := range []string{"role", "name"} {
+		if x.old != nil && label(x.obj, key) != label(x.old, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// ratchet turns problems that were there before the change into warnings.
+func (x *expansion) ratchet(before []setting.Problem) {
+	fresh := x.problems[:0:0]
+	for _, p := range x.problems {
+		// What cannot be read cannot be lived with.
+		if p.Code != setting.Reserved && slices.Contains(before, p) {
+			x.warn(p.Code, p.Field, p.Reason)
+			continue
+		}
+		fresh = append(fresh, p)
+	}
+	x.problems = fresh
+}
+
 // checkSpecAgain checks the spec of an update: what the stored source already had is a warning.
 func (x *expansion) checkSpecAgain(source, incoming, rendered *leaf.Set, mem memory) {
 	if x.old == nil {
@@ -254,17 +327,8 @@ func (x *expansion) checkSpecAgain(source, incoming, rendered *leaf.Set, mem mem
 	}
 	old := &expansion{in: x.in, obj: x.old, name: x.name, role: x.role}
 	old.checkSpec(mem.source, leaves(x.old), rendered)
-	n := len(x.problems)
 	x.checkSpec(source, incoming, rendered)
-	fresh := x.problems[:n:n]
-	for _, p := range x.problems[n:] {
-		if slices.Contains(old.problems, p) {
-			x.warn(p.Code, p.Field, p.Reason)
-			continue
-		}
-		fresh = append(fresh, p)
-	}
-	x.problems = fresh
+	x.ratchet(old.problems)
 }
 
 // redo tells which settings are to be resolved anew: those that users edited or removed, and all that was derived from
@@ -282,10 +346,8 @@ func (x *expansion) redo(mem memory, source *leaf.Set) map[string]bool {
 		redo[info.Key] = true
 		switch info.Key {
 		case "config":
-			for _, other := range settings.All {
-				if o := other.Info(); len(o.Properties) > 0 {
-					redo[o.Key] = true
-				}
+			for _, key := range settings.Decided(asText(old), asText(v)) {
+				redo[key] = true
 			}
 		case "refresh", "profile":
 			for key, value := range mem.settings {
@@ -294,6 +356,12 @@ func (x *expansion) redo(mem memory, source *leaf.Set) map[string]bool {
 					redo[key] = true
 				}
 			}
+		}
+	}
+	for key, p := range specSettings(mainPath(x.role)) {
+		old, had := mem.source.Get(p)
+		if v, has := source.Get(p); had != has || !leaf.Equal(old, v) {
+			redo[key] = true
 		}
 	}
 	if len(redo) == 0 {
@@ -317,7 +385,7 @@ func (x *expansion) checkFixed(before, after *setting.Resolver) {
 	for _, d := range settings.All {
 		info := d.Info()
 		was, now := before.Text(info.Key), after.Text(info.Key)
-		if info.Fixed != "" && was != now {
+		if d.Fixes(was, now) {
 			x.report(setting.Problem{
 				Code: setting.Immutable, Field: after.FieldOf(info.Key), Got: setting.Quote(now),
 				Reason: "was " + setting.Quote(was) + " when the StatefulSet was created, and cannot change", Allowed: info.Fixed,
@@ -368,8 +436,8 @@ func (x *expansion) store(obj map[string]any, mem memory, source *leaf.Set, valu
 func beside(incoming, rendered, source *leaf.Set) *leaf.Set {
 	out := leaf.NewSet()
 	for _, p := range incoming.Paths() {
-		v, _ := incoming.Get(p)
-		if w, ok := rendered.Get(p); source.Has(p) || !ok || !leaf.Equal(v, w) {
+		if source.Has(p) || !rendered.Has(p) {
+			v, _ := incoming.Get(p)
 			out.Put(p, v)
 		}
 	}
@@ -436,3 +504,5 @@ func (x *expansion) sourceManifest(source *leaf.Set) string {
 	md["name"] = x.name
 	return text(tree)
 }
+
+func asText(v any) string { s, _ := v.(string); return s }

@@ -102,7 +102,8 @@ func TestUpdate(t *testing.T) {
 			"spec.template.spec.containers[kafka].terminationMessagePolicy": `"FallbackToLogsOnError"`,
 		}},
 		"an image by hand": {put(broker.Child("image"), "mine:1"), map[string]string{
-			"spec.template.spec.containers[kafka].image": `"mine:1"`,
+			"spec.template.spec.containers[kafka].image":              `"mine:1"`,
+			"spec.template.spec.initContainers[metamorph-init].image": `"mine:1"`,
 		}},
 		"a rendered field removed comes back": {remove(at(append(pod, "terminationGracePeriodSeconds")...)), nil},
 		"a replaced manifest with a sidecar": {

@@ -29,7 +29,7 @@ func TestRestingMemory(t *testing.T) {
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "metamorph")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath", "-o", program, "github.com/metamorph-k8s/metamorph/cmd/webhook")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "github.com/metamorph-k8s/metamorph/cmd/webhook")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -45,7 +45,8 @@ func TestRestingMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	cmd := exec.Command(program, "serve", "--self-signed", "--bind-address=127.0.0.1", "--port=0", "--health-address=127.0.0.1:0", "--kubeconfig="+kubeconfig, "--drain-delay=0s")
+	ca := filepath.Join(dir, "ca.crt")
+	cmd := exec.Command(program, "serve", "--self-signed", "--ca-out="+ca, "--bind-address=127.0.0.1", "--port=0", "--health-address=127.0.0.1:0", "--kubeconfig="+kubeconfig, "--drain-delay=0s")
 	cmd.Stderr = &log
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -55,27 +56,25 @@ func TestRestingMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	ready := ""
-	for lines := bufio.NewScanner(stdout); ready == "" && lines.Scan(); {
-		ready, _ = strings.CutPrefix(lines.Text(), "health ")
-		if !strings.HasPrefix(ready, "http") {
-			ready = ""
+	r := &running{}
+	for lines := bufio.NewScanner(stdout); r.plain == "" && lines.Scan(); {
+		if url, ok := strings.CutPrefix(lines.Text(), "webhook "); ok {
+			r.webhook = strings.TrimSuffix(url, "/mutate")
+		}
+		if url, ok := strings.CutPrefix(lines.Text(), "health "); ok {
+			r.plain = strings.TrimSuffix(url, "/readyz")
 		}
 	}
-	eventually(t, "ready", func() bool { code, _ := get(ready); return code == 200 })
-
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	figures := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^(VmRSS|RssAnon|RssFile|VmHWM):\s+([0-9]+) kB$`).FindAllStringSubmatch(string(status), -1) {
-		figures[m[1]], _ = strconv.Atoi(m[2])
-	}
-	t.Logf("at rest with %d namespaces, KiB: %v", restingNamespaces, figures)
-	if rss := figures["VmRSS"]; rss == 0 || rss > maxRSS {
+	r.waitReady(t)
+	rss := resident(t, cmd.Process.Pid, fmt.Sprintf("at rest with %d namespaces", restingNamespaces))
+	if rss == 0 || rss > maxRSS {
 		t.Errorf("%d KiB are resident, the budget is %d", rss, maxRSS)
 	}
+	r.trust(t, ca)
+	for range 100 {
+		r.mustAdmit(t, "ns-1", nil, "-Xmx")
+	}
+	resident(t, cmd.Process.Pid, "after 100 expansions")
 
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -83,4 +82,19 @@ func TestRestingMemory(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, log.String())
 	}
+}
+
+// resident returns the memory of a process that is in RAM, in KiB, and logs what it is made of.
+func resident(t *testing.T, pid int, when string) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^(VmRSS|RssAnon|RssFile|VmHWM):\s+([0-9]+) kB$`).FindAllStringSubmatch(string(status), -1) {
+		figures[m[1]], _ = strconv.Atoi(m[2])
+	}
+	t.Logf("%s, KiB: %v", when, figures)
+	return figures["VmRSS"]
 }

@@ -301,10 +301,14 @@ func (s *server) prepare(ctx context.Context, listening net.Addr) error {
 		return err
 	}
 	err = register(ctx, s.cluster.GetClient(), admission.RegistrationOptions{Namespace: s.Namespace, URL: url, CABundle: s.ca})
-	if err == nil {
-		s.Log.Info("Registered the webhook", "url", url, "undo", "kubectl delete mutatingwebhookconfiguration "+admission.RegistrationName)
+	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil // the end came first
+		}
+		return err
 	}
-	return err
+	s.Log.Info("Registered the webhook", "url", url, "undo", "kubectl delete mutatingwebhookconfiguration "+admission.RegistrationName)
+	return nil
 }
 
 // drain lets the requests under way finish: readiness goes first, then new connections, then, after a bounded time,

@@ -233,8 +233,13 @@ func TestServes(t *testing.T) {
 		t.Errorf("metrics: %d %s", code, text)
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if res, err := r.client.Get(r.webhook + path); err != nil || res.StatusCode != 200 {
-			t.Errorf("%s with TLS: %v %v", path, res, err)
+		res, err := r.client.Get(r.webhook + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Errorf("%s with TLS: %s", path, res.Status)
 		}
 	}
 	if err := r.end(t); err != nil {

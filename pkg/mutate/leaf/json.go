@@ -48,6 +48,14 @@ func AppendJSON(b []byte, v any) []byte {
 	panic(fmt.Sprintf("%T is no raw JSON value", v))
 }
 
+// plain are the bytes that stand for themselves in a JSON string.
+var plain = func() (t [256]bool) {
+	for c := byte(' '); c < 0x80; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 const hex = "0123456789abcdef"
 
 // appendString escapes what JSON demands. Bytes that are no UTF-8 are left to encoding/json, which replaces them.
@@ -55,17 +63,17 @@ func appendString(b []byte, s string) []byte {
 	start := len(b)
 	b = append(b, '"')
 	from := 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
 		c := s[i]
+		if plain[c] {
+			continue
+		}
 		if c >= 0x80 {
 			raw, err := json.Marshal(s)
 			if err != nil {
 				panic(err)
 			}
 			return append(b[:start], raw...)
-		}
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
 		}
 		b = append(b, s[from:i]...)
 		from = i + 1

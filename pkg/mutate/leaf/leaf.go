@@ -12,11 +12,14 @@ package leaf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	sigsjson "sigs.k8s.io/json"
 )
 
 // Path is a leaf's address: segments joined by a NUL byte. A segment is a field name; "#" and the key's values joined
@@ -356,12 +359,13 @@ func keysOf(l list, entries []any) ([]string, bool) {
 		return nil, false
 	}
 	keys := make([]string, len(entries))
+	seen := make(map[string]bool, len(entries))
 	for i, e := range entries {
 		k, ok := keyOf(l, e)
-		if !ok || slices.Contains(keys[:i], k) {
+		if !ok || seen[k] {
 			return nil, false
 		}
-		keys[i] = k
+		keys[i], seen[k] = k, true
 	}
 	return keys, true
 }
@@ -425,6 +429,9 @@ func edit(node any, segments []string, field string, v any, remove bool) any {
 func editList(node any, field, key string, rest []string, v any, remove bool) any {
 	entries, _ := node.([]any)
 	l := lists[field]
+	if b, ok := v.(batch); ok && key == "" {
+		return mergeEntries(entries, l, b)
+	}
 	at := slices.IndexFunc(entries, func(e any) bool { k, ok := keyOf(l, e); return ok && k == key })
 	switch {
 	case at < 0 && remove:
@@ -449,6 +456,27 @@ func editList(node any, field, key string, rest []string, v any, remove bool) an
 		return entries
 	}
 	entries[at] = n
+	return entries
+}
+
+// mergeEntries puts entries of a list of units in the place of those that have their key, or at its end.
+func mergeEntries(entries []any, l list, b batch) []any {
+	at := make(map[string]int, len(entries)+len(b.keys))
+	for i, e := range entries {
+		if k, ok := keyOf(l, e); ok {
+			if _, twice := at[k]; !twice {
+				at[k] = i
+			}
+		}
+	}
+	for i, k := range b.keys {
+		if j, ok := at[k]; ok {
+			entries[j] = b.entries[i]
+			continue
+		}
+		at[k] = len(entries)
+		entries = append(entries, b.entries[i])
+	}
 	return entries
 }
 
@@ -502,11 +530,20 @@ func PutAll(root map[string]any, s *Set, want func(Path) bool) {
 	// The lines of one file stand together: they are put at once, or a file would be read again for every line.
 	var file Path
 	var lines []Line
+	// So do the entries of one list: they are put at once, or it would be searched again for every entry.
+	var in Path
+	var keys []string
+	var entries []any
 	flush := func() {
 		if len(lines) > 0 {
 			segments := file.Segments()
 			edit(root, segments, "", mergeLines(lookup(root, segments), lines), false)
 			lines = lines[:0]
+		}
+		if len(entries) > 0 {
+			segments := append(in.Segments(), "#")
+			edit(root, segments, "", batch{keys, entries}, false)
+			keys, entries = nil, nil
 		}
 	}
 	for _, p := range s.paths {
@@ -514,7 +551,7 @@ func PutAll(root map[string]any, s *Set, want func(Path) bool) {
 			continue
 		}
 		if f, key, ok := p.line(); ok {
-			if f != file {
+			if f != file || len(entries) > 0 {
 				flush()
 				file = f
 			}
@@ -522,9 +559,34 @@ func PutAll(root map[string]any, s *Set, want func(Path) bool) {
 			lines = append(lines, Line{key, text})
 			continue
 		}
+		if list, key, ok := p.entry(); ok {
+			if list != in || len(lines) > 0 {
+				flush()
+				in = list
+			}
+			keys, entries = append(keys, key), append(entries, s.values[p])
+			continue
+		}
+		flush()
 		Put(root, p, s.values[p])
 	}
 	flush()
+}
+
+// batch are entries of one list of units, with their keys.
+type batch struct {
+	keys    []string
+	entries []any
+}
+
+// entry takes the path of an entry of a list of units apart.
+func (p Path) entry() (list Path, key string, ok bool) {
+	i := strings.LastIndex(string(p), sep+"#")
+	if i < 0 {
+		return "", "", false
+	}
+	list = p[:i]
+	return list, string(p[i+2:]), lists[string(list[strings.LastIndexByte(string(list), 0)+1:])].unit
 }
 
 // line takes the path of a file's line apart.
@@ -578,6 +640,51 @@ func writeLines(lines []Line) string {
 	return b.String()
 }
 
+// Overlay puts a tree's values over an object's: maps are merged, everything else is replaced. Absent values are left out,
+// also those deep inside. It is PutAll for an object whose lists are all absent, without taking the tree apart.
+func Overlay(obj, tree map[string]any) {
+	for k, v := range tree {
+		if m, ok := v.(map[string]any); ok {
+			if old, ok := obj[k].(map[string]any); ok && len(m) > 0 {
+				Overlay(old, m)
+				continue
+			}
+		}
+		if v = compact(v, k); v != nil {
+			obj[k] = v
+		}
+	}
+}
+
+// compact takes absent values out of a value, in place, and returns nil if it is absent itself. What stands in a unit is
+// left as it is: there an empty value is a choice (emptyDir: {}).
+func compact(v any, field string) any {
+	if Absent(v) {
+		return nil
+	}
+	switch x := v.(type) {
+	case map[string]any:
+		if units[field] {
+			return v
+		}
+		for k, e := range x {
+			if compact(e, k) == nil {
+				delete(x, k)
+			}
+		}
+		if len(x) == 0 {
+			return nil
+		}
+	case []any:
+		if l, ok := lists[field]; ok && !l.unit {
+			for _, e := range x {
+				compact(e, "")
+			}
+		}
+	}
+	return v
+}
+
 // Build makes an object of a set's leaves. The result shares no memory with the set.
 func Build(s *Set) map[string]any {
 	root := map[string]any{}
@@ -608,20 +715,42 @@ func Copy(v any) any {
 // Decode reads a JSON object without losing a number: integers stay integers, and a number that neither int64 nor
 // float64 holds exactly keeps its text.
 func Decode(raw []byte) (map[string]any, error) {
+	var v map[string]any
+	if err := sigsjson.UnmarshalCaseSensitivePreserveInts(raw, &v); err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, errors.New("null instead of an object")
+	}
+	if !fractions(v) {
+		return v, nil
+	}
+	// What is no int64 may not be a float64 either.
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	var v map[string]any
+	v = nil
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
-	if d.More() {
-		return nil, fmt.Errorf("more than one JSON value")
-	}
-	if v == nil {
-		return nil, fmt.Errorf("null instead of an object")
-	}
 	numbers(v)
 	return v, nil
+}
+
+// fractions tells whether there is a number that is not an int64.
+func fractions(v any) bool {
+	switch x := v.(type) {
+	case map[string]any:
+		for _, e := range x {
+			if fractions(e) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(x, fractions)
+	case float64:
+		return true
+	}
+	return false
 }
 
 func numbers(v any) any {

@@ -1,13 +1,9 @@
 package leaf
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // Owners tells which leaves some manager owns according to an object's managedFields: those a client of the API server
@@ -32,58 +28,79 @@ func OwnersOf(obj map[string]any) (*Owners, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	o := &Owners{paths: map[Path]bool{}}
+	o := &Owners{paths: make(map[Path]bool, 64)}
 	for i, e := range entries {
 		m, _ := e.(map[string]any)
 		sub, _ := m["subresource"].(string)
 		if sub != "" || m["fieldsV1"] == nil || m["manager"] == beforeFirstApply {
 			continue
 		}
-		raw, err := json.Marshal(m["fieldsV1"])
-		if err != nil {
-			return nil, fmt.Errorf("metadata.managedFields[%d]: %w", i, err)
+		fields, ok := m["fieldsV1"].(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("metadata.managedFields[%d].fieldsV1: is no object", i)
 		}
-		var s fieldpath.Set
-		if err := s.FromJSON(bytes.NewReader(raw)); err != nil {
+		if err := o.add(fields, "", ""); err != nil {
 			return nil, fmt.Errorf("metadata.managedFields[%d].fieldsV1: %w", i, err)
 		}
-		s.Iterate(func(p fieldpath.Path) { o.add(p) })
 	}
 	return o, nil
 }
 
-func (o *Owners) add(p fieldpath.Path) {
-	var at Path
-	field := ""
-	for _, e := range p {
-		switch {
-		case e.FieldName != nil:
-			s := *e.FieldName
-			if hasHandler(field) && slices.Contains(handlers, s) {
-				s = Handler
-			}
-			at, field = at.Child(s), s
-		case e.Key != nil:
-			// Field ownership sorts a key's fields by name; ours stand in the list's own order.
-			l := lists[field]
-			parts := make([]string, 0, len(*e.Key))
-			for _, k := range l.keys {
-				for _, f := range *e.Key {
-					if f.Name == k {
-						parts = append(parts, fmt.Sprint(f.Value.Unstructured()))
-					}
-				}
-			}
-			at, field = at.Child("#"+strings.Join(parts, "|")), ""
-		default:
-			return
+// add notes the fields below a path; field is the name of the path's last one. The form is that of FieldsV1: f:NAME is a
+// field, k:{KEYS} an entry of a keyed list, "." the node itself; v:VALUE and i:INDEX are entries of other lists, which are
+// leaves as a whole.
+func (o *Owners) add(fields map[string]any, at Path, field string) error {
+	for k, v := range fields {
+		kind, name, ok := strings.Cut(k, ":")
+		below, is := v.(map[string]any)
+		if (!ok && k != ".") || !is {
+			return fmt.Errorf("%q is no part of it", k)
 		}
-		o.paths[at] = true
-		if atomic[field] {
-			o.atoms = append(o.atoms, at)
-			return
+		next, nextField := at, ""
+		switch kind {
+		case "f":
+			nextField = name
+			if hasHandler(field) && slices.Contains(handlers, name) {
+				name = Handler
+			}
+			next = at.Child(name)
+		case "k":
+			key, err := ownedKey(lists[field], name)
+			if err != nil {
+				return err
+			}
+			next = at.Child("#" + key)
+		case ".", "v", "i":
+			continue
+		default:
+			return fmt.Errorf("%q is no part of it", k)
+		}
+		o.paths[next] = true
+		// A rendered file has one owner, and its lines are leaves here.
+		if atomic[nextField] || files[nextField] {
+			o.atoms = append(o.atoms, next)
+			continue
+		}
+		if err := o.add(below, next, nextField); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// ownedKey reads {"containerPort":9092,"protocol":"TCP"}: its fields are sorted by name, ours stand in the list's own order.
+func ownedKey(l list, text string) (string, error) {
+	m, err := Decode([]byte(text))
+	if err != nil {
+		return "", fmt.Errorf("the key %q: %w", text, err)
+	}
+	parts := make([]string, 0, len(l.keys))
+	for _, k := range l.keys {
+		if s, ok := scalar(m[k]); ok {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, "|"), nil
 }
 
 // Own tells whether some manager owns the leaf, or part of it.

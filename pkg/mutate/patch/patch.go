@@ -114,14 +114,8 @@ func Marshal(ops []Operation) []byte {
 	if len(ops) == 0 {
 		return nil
 	}
-	n := 2
-	for _, op := range ops {
-		n += head(op)
-		if op.Operation != "remove" {
-			n += width(op.Value)
-		}
-	}
-	b := append(make([]byte, 0, n+n/16), '[')
+	// What a three-line manifest becomes has some 20 KiB.
+	b := append(make([]byte, 0, 24<<10), '[')
 	for i, op := range ops {
 		if i > 0 {
 			b = append(b, ',')

@@ -2,6 +2,7 @@ package setting
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -124,6 +125,23 @@ func Quote(s string) string {
 		return strconv.Quote(string(r[:maxQuote])) + fmt.Sprintf("… (%d bytes)", len(s))
 	}
 	return strconv.Quote(s)
+}
+
+// secretWords are parts of names whose values nobody should repeat.
+var secretWords = []string{"password", "passwd", "passphrase", "secret", "credential", "token", "jaas"}
+
+// LooksSecret tells whether a key, by its name, holds something that is not for everybody's eyes.
+func LooksSecret(key string) bool {
+	k := strings.ToLower(key)
+	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(k, w) })
+}
+
+// QuoteUnlessSecret is Quote for a value that may hold a password; then it is "".
+func QuoteUnlessSecret(s string) string {
+	if LooksSecret(s) {
+		return ""
+	}
+	return Quote(s)
 }
 
 // Annotation is the field name of one of our annotations.

@@ -108,6 +108,8 @@ type Layer struct {
 	Origin Origin
 	// Values by key, without prefix.
 	Values map[string]string
+	// Fields are where the values of a layer stand that is neither annotations nor a profile.
+	Fields map[string]string
 	// Config is the parsed config of this layer: a line there counts as the setting that has it as a property.
 	Config map[string]string
 }
@@ -115,6 +117,9 @@ type Layer struct {
 func (l *Layer) field(key string) string {
 	if _, ok := l.Values[key]; !ok {
 		key = "config"
+	}
+	if f, ok := l.Fields[key]; ok {
+		return f
 	}
 	switch l.Origin.Layer {
 	case Namespace:
@@ -243,6 +248,20 @@ func (r *Resolver) FieldOf(key string) string {
 func (r *Resolver) Warn(c Code, text string) {
 	r.warnings = append(r.warnings, Warning{Code: c, Text: text})
 }
+
+// OnObject tells whether the StatefulSet's own annotations have a setting.
+func (r *Resolver) OnObject(key string) bool {
+	r.depend(key)
+	for _, l := range r.layers {
+		if _, ok := l.Values[key]; ok && l.Origin.Layer == OnObject {
+			return true
+		}
+	}
+	return false
+}
+
+// Recorded returns the text that a setting had before this change; "" if it had none.
+func (r *Resolver) Recorded(key string) string { return r.recorded[key].Text }
 
 // Replicas returns the node count and records that the caller depends on it.
 func (r *Resolver) Replicas() int { r.depend("replicas"); return r.Facts.Replicas }

@@ -36,8 +36,10 @@ type Setting[T any] struct {
 	Rule string
 	// Replaces names the Terraform module's variable that it takes the place of, if any.
 	Replaces string
-	// Fixed says, for a setting that cannot change after creation, what to do instead.
+	// Fixed says, for a setting that cannot change after creation, what to do instead; Moves tells which changes are meant,
+	// nil all.
 	Fixed string
+	Moves func(from, to T) bool
 	// Own is true for what makes no sense as a default for many objects: only the StatefulSet may have it.
 	Own bool
 	// Internal settings are written by Metamorph only (as annotations where Written is set) and are recorded like the
@@ -85,6 +87,8 @@ type Definition interface {
 	Info() Info
 	// Valid tells what is wrong with a value on its own, nil when nothing is.
 	Valid(text string) error
+	// Fixes tells whether a change of its value is one that cannot be made after creation.
+	Fixes(from, to string) bool
 	resolve(r *Resolver)
 	check(r *Resolver)
 	render(d *Draft)
@@ -103,6 +107,20 @@ func (s *Setting[T]) Info() Info {
 // Valid implements Definition.
 func (s *Setting[T]) Valid(text string) error { _, err := s.Parse(text); return err }
 
+// Fixes implements Definition.
+func (s *Setting[T]) Fixes(from, to string) bool {
+	if s.Fixed == "" || from == to {
+		return false
+	}
+	if s.Moves == nil {
+		return true
+	}
+	// "" is the zero value of an optional setting.
+	a, errA := s.Parse(from)
+	b, errB := s.Parse(to)
+	return (errA != nil && from != "") || (errB != nil && to != "") || s.Moves(a, b)
+}
+
 // Get returns the resolved value. Inside a Default, Adjust or Check it also records what the caller depends on.
 func (s *Setting[T]) Get(r *Resolver) T {
 	r.depend(s.Key)
@@ -120,12 +138,6 @@ func (s *Setting[T]) Given(r *Resolver) bool {
 	r.depend(s.Key)
 	_, _, ok := r.lookup(s.Info(), s)
 	return ok
-}
-
-// From returns where the resolved value came from.
-func (s *Setting[T]) From(r *Resolver) Origin {
-	s.Get(r)
-	return r.entries[s.Key].Origin
 }
 
 func (s *Setting[T]) format(v T) string {
@@ -159,11 +171,13 @@ func (s *Setting[T]) resolve(r *Resolver) {
 		set(v, Origin{Layer: Rule})
 	}
 	if rec, ok := r.keep(s.Key); ok {
+		// A recorded value that cannot be read is never replaced in silence by what is the rule today.
 		v, err := s.Parse(rec.Text)
-		if err == nil || rec.Text == "" {
-			e.typed, e.Text, e.Origin, e.Of = v, rec.Text, rec.Origin, rec.Of
-			return
+		if err != nil && rec.Text != "" {
+			r.Report(Problem{Code: Reserved, Field: Annotation("settings"), Got: Quote(s.Key), Reason: "has a recorded value that cannot be read: " + err.Error(), Allowed: "what Metamorph wrote"})
 		}
+		e.typed, e.Text, e.Origin, e.Of = v, rec.Text, rec.Origin, rec.Of
+		return
 	}
 	layer, text, ok := r.lookup(info, s)
 	if !ok {
@@ -173,7 +187,7 @@ func (s *Setting[T]) resolve(r *Resolver) {
 	v, err := s.Parse(text)
 	if err != nil {
 		r.Report(Problem{
-			Code: BadValue, Field: layer.field(s.Key), Got: Quote(text), Reason: err.Error(), Allowed: s.Allowed, Example: s.Example,
+			Code: BadValue, Field: layer.field(s.Key), Got: QuoteUnlessSecret(text), Reason: err.Error(), Allowed: s.Allowed, Example: s.Example,
 		})
 		// So that the other settings can still be judged in the same answer.
 		rule()

@@ -19,12 +19,15 @@ var Replicas = setting.Setting[int]{
 	Default: func(r *setting.Resolver) int { return max(r.Facts.Replicas, 0) },
 }
 
+// maxControllers is what the rule yields at most; a recorded number above it was not written by Metamorph.
+const maxControllers = 3
+
 // Controllers is how many ordinals, from 0 on, are controllers too.
 var Controllers = setting.Setting[int]{
 	Key: "controllers", Internal: true,
 	Roles:  []setting.Role{setting.Kafka},
 	Doc:    "How many nodes, from ordinal 0 on, are controllers too; 0 with ZooKeeper. Fixed at creation.",
-	Parse:  parseInt(0, math.MaxInt32),
+	Parse:  parseInt(0, maxControllers),
 	Format: strconv.Itoa,
 	Default: func(r *setting.Resolver) int {
 		if ZooKeeper.Get(r).Mode != NoZooKeeper {
@@ -32,10 +35,10 @@ var Controllers = setting.Setting[int]{
 		}
 		// Odd, because an even quorum survives no more failures than one voter less; three, because that is enough for a
 		// rolling restart and one failure (Kafka documentation, KRaft: Provisioning Nodes).
-		if r.Replicas() < 3 {
+		if r.Replicas() < maxControllers {
 			return 1
 		}
-		return 3
+		return maxControllers
 	},
 	Render: func(d *setting.Draft, n int) {
 		if n > 0 {

@@ -13,7 +13,7 @@ import (
 // Config adds lines to server.properties or zoo.cfg.
 var Config = setting.Setting[*setting.Properties]{
 	Key: "config",
-	Doc: "Further lines of server.properties or zoo.cfg. They win over the rendered ones, but cannot touch identity, quorum and security. " +
+	Doc: "Further lines of server.properties or zoo.cfg; of several layers that have them the highest counts as a whole. They win over the rendered ones, but cannot touch identity, quorum and security. " +
 		"A line that a setting also decides counts as that setting.",
 	Allowed:  "lines of key=value that the version's broker or server knows",
 	Example:  "message.max.bytes=2097152",
@@ -38,6 +38,28 @@ var Config = setting.Setting[*setting.Properties]{
 			}
 		}
 	},
+}
+
+// KnownLines drops the lines of a config that is meant for many sets which no version of the role knows. It returns the
+// other lines and the keys of those; a text that cannot be read is returned as it is.
+func KnownLines(role setting.Role, text string) (known string, ignored []string) {
+	all, err := ParseConfig(text)
+	if err != nil {
+		return text, nil
+	}
+	kept := &setting.Properties{}
+	for _, key := range all.Keys() {
+		ok := slices.ContainsFunc(supported[role], func(v Release) bool {
+			_, known := catalogueFor(role, v).Lookup(key)
+			return known
+		})
+		if v, _ := all.Get(key); ok {
+			kept.Put(key, v)
+			continue
+		}
+		ignored = append(ignored, key)
+	}
+	return kept.String(), ignored
 }
 
 // maxConfig bounds config: with everything else it must fit into the 256 KiB that Kubernetes allows for annotations, and
@@ -120,7 +142,7 @@ var guarded = map[setting.Role][]struct{ keys, why string }{
 		},
 		{"dataDir dataLogDir", "is the place of the data, which is the volume of the claim data"},
 		{"clientPort clientPortAddress secureClientPort secureClientPortAddress serverCnxnFactory", "is the network identity of the server, which follows from its pod"},
-		{"authProvider. quorum.auth. quorum.cnxn. requireClientAuthScheme sessionRequireClientSASLAuth enforce.auth. DigestAuthenticationProvider. " +
+		{"authProvider. quorum.auth. quorum.cnxn. requireClientAuthScheme sessionRequireClientSASLAuth enforce.auth. DigestAuthenticationProvider. SASLAuthenticationProvider. " +
 			"zookeeper.DigestAuthenticationProvider. X509AuthenticationProvider. allowSaslFailedClients", "is security, which follows from metamorph.dev/sasl"},
 		{"ssl. sslQuorum portUnification client.portUnification multiAddress. fips-mode", "is security, which follows from metamorph.dev/tls-secret"},
 		{"admin. 4lw.commands.whitelist", "opens the server's administration; its probes need what is rendered"},
@@ -144,17 +166,6 @@ func guard(role setting.Role, key string) string {
 	return ""
 }
 
-// looksSecret tells keys whose value nobody should repeat.
-func looksSecret(key string) bool {
-	k := strings.ToLower(key)
-	for _, s := range []string{"password", "passwd", "secret", "jaas", "credential", "token", ".key"} {
-		if strings.Contains(k, s) {
-			return true
-		}
-	}
-	return false
-}
-
 // propertySetting finds the setting that a line of config decides.
 var propertySetting map[string]setting.Definition
 
@@ -166,7 +177,7 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 	field := r.FieldOf("config")
 	report := func(code setting.Code, key, value, reason, allowed, example string) {
 		got := setting.Quote(key + "=" + value)
-		if looksSecret(key) {
+		if code == setting.Password || setting.LooksSecret(key+value) {
 			got = setting.Quote(key + "=…")
 		}
 		r.Report(setting.Problem{Code: code, Field: field, Got: got, Reason: reason, Allowed: allowed, Example: example})
@@ -175,7 +186,15 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 	for _, key := range lines.Keys() {
 		value, _ := lines.Get(key)
 		if strings.Contains(strings.ToLower(value), "password=") {
-			report(setting.Password, key+" ", "…", "holds a password, which everybody who can read the object can read", "a Secret named in metamorph.dev/sasl-secret", "")
+			report(setting.Password, key, "", "holds a password, which everybody who can read the object can read", "a Secret named in metamorph.dev/sasl-secret", "")
+			continue
+		}
+		if k, ok := known.Lookup(key); ok && k.Sensitive && !strings.HasPrefix(value, "${") && guard(r.Role, key) == "" {
+			report(setting.Password, key, "", "is a password, which everybody who can read the object can read", "a reference that Kafka resolves in the pod, as ${env:…}", "")
+			continue
+		}
+		if strings.Contains(value, setting.SASLDir) || strings.Contains(value, setting.TLSDir) {
+			report(setting.BadConfig, key, value, "would put a password or a key where nobody expects it", "a value without a reference to the Secrets", "")
 			continue
 		}
 		if why := guard(r.Role, key); why != "" {
@@ -199,11 +218,34 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 		if d, ok := propertySetting[key]; ok {
 			name := d.Info().Key
 			v := r.Values()[name]
-			if text, err := setting.FromProperty(d, key, value); v.Origin == from && (err != nil || text != v.Text) {
+			text, err := setting.FromProperty(d, key, value)
+			if err != nil {
+				report(setting.BadConfig, key, value, "decides metamorph.dev/"+name+", for which it "+err.Error(), d.Info().Allowed, d.Info().Example)
+			} else if v.Origin == from && text != v.Text {
 				report(setting.BadConfig, key, value, "contradicts metamorph.dev/"+name+", which is "+setting.Quote(v.Text), "one of the two, or both alike", "")
 			}
 		}
 	}
+}
+
+// Decided lists the settings that are decided by lines in which two configs differ.
+func Decided(a, b string) []string {
+	x, errX := ParseConfig(a)
+	y, errY := ParseConfig(b)
+	if errX != nil {
+		x = &setting.Properties{}
+	}
+	if errY != nil {
+		y = &setting.Properties{}
+	}
+	var out []string
+	for property, d := range propertySetting {
+		old, had := x.Get(property)
+		if v, has := y.Get(property); had != has || old != v {
+			out = append(out, d.Info().Key)
+		}
+	}
+	return out
 }
 
 func catalogueFor(role setting.Role, v Release) *catalogue.Catalogue {

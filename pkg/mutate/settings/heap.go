@@ -14,13 +14,13 @@ var Heap = setting.Setting[resource.Quantity]{
 	Doc:      "JVM heap, as initial and as maximal size.",
 	Allowed:  "a size from 64Mi to 1Ti, or the JVM's flags -Xmx and -Xms",
 	Example:  "4Gi",
-	Rule:     "Kafka: half of the memory, at most 5Gi, and 0.4 of it below 2Gi. ZooKeeper: half of the memory, at most 2Gi.",
+	Rule:     "Kafka: half of the memory, at most 5Gi, and 0.4 of it below 2Gi. ZooKeeper: three quarters of the memory, at most 2Gi; 1Gi where no memory is set.",
 	Replaces: "heap_size_option",
 	Parse:    parseHeap,
 	Format:   formatQuantity,
 	Default: func(r *setting.Resolver) resource.Quantity {
 		m := Memory.Get(r)
-		return *bytesOf(heapFor(r.Role, m.Value()))
+		return *bytesOf(heapFor(r, m.Value()))
 	},
 	Adjust: func(r *setting.Resolver, v resource.Quantity) (resource.Quantity, string) {
 		if !Memory.Given(r) {
@@ -30,7 +30,7 @@ var Heap = setting.Setting[resource.Quantity]{
 		if v.Cmp(m) < 0 {
 			return v, ""
 		}
-		w := *bytesOf(heapFor(r.Role, m.Value()))
+		w := *bytesOf(heapFor(r, m.Value()))
 		return w, v.String() + " does not fit the memory " + m.String() + "; " + w.String() + " is used"
 	},
 	Check: func(r *setting.Resolver, v resource.Quantity) {
@@ -46,12 +46,16 @@ var Heap = setting.Setting[resource.Quantity]{
 
 // heapFor is the heap for a memory: Strimzi's rule for brokers (half, at most 5Gi; the rest is page cache), less below
 // 2Gi, where half leaves too little for the JVM itself. ZooKeeper keeps its whole tree in the heap and needs no page
-// cache to speak of, but its snapshots are small (ZooKeeper Administrator's Guide, Java Heap Size).
-func heapFor(role setting.Role, memory int64) int64 {
+// cache to speak of: three quarters of a memory that was asked for, at most 2Gi (ZooKeeper Administrator's Guide, Java
+// Heap Size).
+func heapFor(r *setting.Resolver, memory int64) int64 {
 	share, most := memory/2, 5*gi
-	if role == setting.ZooKeeper {
-		most = 2 * gi
-	} else if memory < 2*gi {
+	switch {
+	case r.Role == setting.ZooKeeper && Memory.Given(r):
+		share, most = memory/4*3, 2*gi
+	case r.Role == setting.ZooKeeper:
+		most = gi
+	case memory < 2*gi:
 		share = memory * 4 / 10
 	}
 	return max(min(share, most)/mi*mi, 64*mi)

@@ -16,16 +16,28 @@ var Memory = setting.Setting[resource.Quantity]{
 	Rule:    "Twice the heap, and at least 1Gi more than it, where a heap is set; 2Gi otherwise.",
 	Parse:   parseBytes(256*mi, 4*ti),
 	Format:  formatQuantity,
-	Default: func(r *setting.Resolver) resource.Quantity {
-		if !setting.Given[resource.Quantity](r, "heap") {
-			return *bytesOf(2 * gi)
+	Default: memoryFromHeap,
+	Adjust: func(r *setting.Resolver, v resource.Quantity) (resource.Quantity, string) {
+		if !r.OnObject("heap") {
+			return v, ""
 		}
-		h := setting.ByKey[resource.Quantity](r, "heap")
-		return *bytesOf(max(2*h.Value(), h.Value()+gi))
+		if h := setting.ByKey[resource.Quantity](r, "heap"); h.Cmp(v) < 0 {
+			return v, ""
+		}
+		w := memoryFromHeap(r)
+		return w, v.String() + " does not hold the heap; " + w.String() + " is used"
 	},
 	Render: func(d *setting.Draft, v resource.Quantity) {
 		require(d, corev1.ResourceMemory, v, true)
 	},
+}
+
+func memoryFromHeap(r *setting.Resolver) resource.Quantity {
+	if !setting.Given[resource.Quantity](r, "heap") {
+		return *bytesOf(2 * gi)
+	}
+	h := setting.ByKey[resource.Quantity](r, "heap")
+	return *bytesOf(max(2*h.Value(), h.Value()+gi))
 }
 
 // require adds a resource to the main container's requests, and to its limits where it is to be limited.

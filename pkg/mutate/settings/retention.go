@@ -49,7 +49,11 @@ var RetentionBytes = setting.Setting[resource.Quantity]{
 		if value == "-1" {
 			return unlimited, nil
 		}
-		return value, nil
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return "", errors.New("is not a whole number")
+		}
+		return bytesOf(n).String(), nil
 	},
 	Parse: func(text string) (resource.Quantity, error) {
 		if text == unlimited {

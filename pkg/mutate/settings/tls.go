@@ -15,6 +15,7 @@ var TLSSecret = setting.Setting[string]{
 	Example: "events-tls",
 	Rule:    "None: no TLS.",
 	Fixed:   "nodes with and without TLS cannot talk to each other during the roll; create a new StatefulSet",
+	Moves:   func(from, to string) bool { return (from == "") != (to == "") },
 	Parse:   parseName,
 	Render: func(d *setting.Draft, secret string) {
 		if secret == "" {

@@ -86,11 +86,12 @@ var Version = setting.Setting[Release]{
 	Default: defaultVersion,
 	Adjust: func(r *setting.Resolver, v Release) (Release, string) {
 		// A Namespace may hold both roles, and one number cannot be right for both.
-		if supports(r.Role, v) {
+		zk := r.Role == setting.Kafka && setting.ByKey[ZooKeeperRef](r, "zookeeper").Mode != NoZooKeeper
+		if supports(r.Role, v) && (!zk || !v.AtLeast(lastWithZooKeeper.Major+1, 0)) {
 			return v, ""
 		}
 		w := defaultVersion(r)
-		return w, v.String() + " is no " + string(r.Role) + " version that can be rendered; " + w.String() + " is used"
+		return w, v.String() + " is no " + string(r.Role) + " version for this set; " + w.String() + " is used"
 	},
 	Check: func(r *setting.Resolver, v Release) {
 		if !supports(r.Role, v) {
@@ -108,6 +109,10 @@ func defaultVersion(r *setting.Resolver) Release {
 		if v, err := parseVersion(tagOf(setting.ByKey[string](r, "image"))); err == nil && supports(r.Role, v) {
 			return v
 		}
+	}
+	// An image that is exchanged for one whose tag says nothing is still of the version that was there.
+	if v, err := parseVersion(r.Recorded("version")); err == nil && setting.Given[string](r, "image") {
+		return v
 	}
 	if r.Role == setting.Kafka && setting.ByKey[ZooKeeperRef](r, "zookeeper").Mode != NoZooKeeper {
 		return lastWithZooKeeper

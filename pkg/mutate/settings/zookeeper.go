@@ -53,8 +53,11 @@ var ZooKeeper = setting.Setting[ZooKeeperRef]{
 	Rule:     "false: KRaft.",
 	Replaces: "zookeeper_enabled",
 	Fixed:    "a cluster cannot move between ZooKeeper and KRaft by an edit; create a new StatefulSet and replicate to it",
-	Parse:    parseZooKeeper,
-	Format:   ZooKeeperRef.String,
+	Moves: func(from, to ZooKeeperRef) bool {
+		return from.Mode != to.Mode || (from.Mode == NamedZooKeeper && from.Text != to.Text)
+	},
+	Parse:  parseZooKeeper,
+	Format: ZooKeeperRef.String,
 	Check: func(r *setting.Resolver, z ZooKeeperRef) {
 		if v := Version.Get(r); z.Mode != NoZooKeeper && v.AtLeast(lastWithZooKeeper.Major+1, 0) {
 			r.Conflict("zookeeper", "version", "needs Kafka %s; 4.0 and later have no ZooKeeper", lastWithZooKeeper.Line())

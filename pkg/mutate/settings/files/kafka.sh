@@ -129,7 +129,11 @@ zookeeper() {
       # It answers, and the path is still to be made.
       "Node does not exist"*) break ;;
       # Waiting does not help.
-      *AuthFailed* | *"failed to authenticate"*) die "ZooKeeper at $hosts does not take the password under the key zookeeper of the SASL Secret: $why" ;;
+      *AuthFailed* | *"failed to authenticate"*)
+        zookeeper_auth || die "ZooKeeper at $hosts wants a login, and the SASL Secret has no key zookeeper for it: $why"
+        [[ $MM_ZK_AUTH == true ]] || why="$why; if the ensemble has no logins, remove the key"
+        die "ZooKeeper at $hosts refuses the user kafka with the key zookeeper of the SASL Secret: $why"
+        ;;
     esac
     ((SECONDS < until)) || die "ZooKeeper at $hosts does not answer: $why"
     if ((SECONDS >= said + 30)); then
@@ -172,6 +176,9 @@ zookeeper_shell() { tool zookeeper-shell.sh "$hosts" "${shell[@]}" "$@" >"$run/z
 zookeeper_answer() { grep -v -e '^\[' -e '^[[:space:]]' -e '^$' "$run/zookeeper.out" | tail -n 1; }
 
 prepare() {
+  # The first process of a container ignores TERM otherwise, and a pod that is deleted while it waits here would stay for
+  # its whole grace period.
+  trap 'exit 143' TERM
   identity
   check_secrets
   check_tls

@@ -47,6 +47,9 @@ wait_for_name() {
 }
 
 prepare() {
+  # The first process of a container ignores TERM otherwise, and a pod that is deleted while it waits here would stay for
+  # its whole grace period.
+  trap 'exit 143' TERM
   local id=${MM_POD##*-} was
   [[ $id =~ ^[0-9]+$ ]] || die "the pod's name $MM_POD does not end in an ordinal"
   id=$((id + 1))
