@@ -35,7 +35,8 @@ var condition = strings.ReplaceAll(
 		`[object, oldObject].exists(o, o != null && (`+
 		`(has(o.metadata.annotations) && o.metadata.annotations.exists(k, k.startsWith('PREFIX'))) || `+
 		`(has(o.metadata.labels) && o.metadata.labels.exists(k, k.startsWith('PREFIX')))))`,
-	"PREFIX", setting.Prefix)
+	"PREFIX", setting.Prefix,
+)
 
 // RegistrationOptions say where the API server finds the webhook.
 type RegistrationOptions struct {

@@ -20,6 +20,7 @@ func threeLines(tb testing.TB) mutate.Input {
 }
 
 func expandAndPatch(tb testing.TB, in mutate.Input) []byte {
+	tb.Helper()
 	out, err := mutate.Expand(in)
 	if err != nil {
 		tb.Fatal(err)

@@ -192,7 +192,7 @@ func (x *expansion) wellFormed(raw []byte) bool {
 		md, _ := x.obj["metadata"].(map[string]any)
 		values, _ := md[f].(map[string]any)
 		for _, k := range slices.Sorted(maps.Keys(values)) {
-			kind := ""
+			var kind string
 			switch values[k].(type) {
 			case string, nil:
 				continue

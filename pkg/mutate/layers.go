@@ -206,10 +206,11 @@ func (x *expansion) checkKeys(written bool) {
 				Allowed: "a Secret with the keys controller, broker, client, zookeeper, named in metamorph.dev/sasl-secret", Example: setting.Prefix + "sasl-secret: " + x.name + "-sasl",
 			})
 		default:
-			// Nobody knows what it is, so its value is not repeated.
+			// Nobody knows what it is, so its value is not repeated unless it is a setting's, misspelt.
 			p := setting.Problem{Code: setting.Unknown, Field: field, Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", ")}
 			if n := settings.NearestKey(key, x.role); n != "" {
 				p.Reason += "; did you mean " + n
+				p.Got = setting.QuoteUnlessSecret(text)
 			}
 			x.report(p)
 		}

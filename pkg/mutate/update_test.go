@@ -55,6 +55,7 @@ func TestUpdate(t *testing.T) {
 	const base = "partitions: \"6\"\nheap: 1Gi"
 	replace := func(manifest string) func(t *testing.T, obj map[string]any) {
 		return func(t *testing.T, obj map[string]any) {
+			t.Helper()
 			m, err := leaf.Decode(inputOf(t, manifest).Object)
 			if err != nil {
 				t.Fatal(err)

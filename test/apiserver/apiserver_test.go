@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -125,7 +126,7 @@ func TestAssetsComeFirst(t *testing.T) {
 }
 
 // module returns a build of a small module instead of Kubernetes.
-func module(t *testing.T, source string) (*build, *bytes.Buffer) {
+func module(t *testing.T, source string) *build {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"go.mod": "module example.com/tool\n\ngo 1.26\n", "v2/main.go": source} {
@@ -137,14 +138,13 @@ func module(t *testing.T, source string) (*build, *bytes.Buffer) {
 			t.Fatal(err)
 		}
 	}
-	var progress bytes.Buffer
-	return &build{progress: &progress, source: dir, cache: filepath.Join(t.TempDir(), "cache"), version: "v1.2.3"}, &progress
+	return &build{progress: io.Discard, source: dir, cache: filepath.Join(t.TempDir(), "cache"), version: "v1.2.3"}
 }
 
 func TestBuildNamesTheCompilersComplaint(t *testing.T) {
 	packages["tool"] = "example.com/tool/v2"
 	t.Cleanup(func() { delete(packages, "tool") })
-	b, _ := module(t, "package main\n\nfunc main() { undefined() }\n")
+	b := module(t, "package main\n\nfunc main() { undefined() }\n")
 	err := b.ensure(t.Context(), []string{"tool"})
 	if err == nil || !strings.Contains(err.Error(), "undefined: undefined") {
 		t.Errorf("ensure: %v", err)
@@ -159,7 +159,7 @@ func TestBuildNamesTheCompilersComplaint(t *testing.T) {
 func TestBuildIsDoneOnce(t *testing.T) {
 	packages["tool"] = "example.com/tool/v2"
 	t.Cleanup(func() { delete(packages, "tool") })
-	first, _ := module(t, "package main\n\nfunc main() {}\n")
+	first := module(t, "package main\n\nfunc main() {}\n")
 	var builds atomic.Int32
 	var all sync.WaitGroup
 	for range 4 {

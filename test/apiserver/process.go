@@ -25,7 +25,8 @@ func startProcess(log, path string, args ...string) (*process, error) {
 	}
 	defer out.Close() // the child has its own copy
 
-	p := &process{cmd: exec.Command(path, args...), log: log, done: make(chan struct{})}
+	cmd := exec.Command(path, args...) //nolint:noctx // it outlives the context it is started in; stop ends it
+	p := &process{cmd: cmd, log: log, done: make(chan struct{})}
 	p.cmd.Dir = filepath.Dir(log)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
@@ -41,8 +42,8 @@ func startProcess(log, path string, args ...string) (*process, error) {
 // stop asks the process to end and kills it if it has not within the timeout.
 func (p *process) stop(timeout time.Duration) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		<-p.done // it has ended by itself
-		return nil
+		<-p.done   // it has ended by itself
+		return nil //nolint:nilerr // that it is gone is what was wanted
 	}
 	select {
 	case <-p.done:

@@ -171,7 +171,9 @@ func TestEdits(t *testing.T) {
 		},
 		"a variable": {
 			[]string{"set", "env", "sts/events", "-c", "kafka", "TZ=UTC"},
-			leaf.Join("spec", "template", "spec", "containers", "#kafka", "env", "#TZ"), map[string]any{"name": "TZ", "value": "UTC"}, true,
+			leaf.Join("spec", "template", "spec", "containers", "#kafka", "env", "#TZ"),
+			map[string]any{"name": "TZ", "value": "UTC"},
+			true,
 		},
 	}
 	for name, test := range tests {

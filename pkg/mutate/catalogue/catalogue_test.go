@@ -28,6 +28,7 @@ func mustZooKeeper(t testing.TB, minor string) *Catalogue {
 }
 
 func every(t testing.TB) map[string]*Catalogue {
+	t.Helper()
 	all := map[string]*Catalogue{}
 	for _, minor := range KafkaMinors() {
 		all["kafka-"+minor] = mustKafka(t, minor)

@@ -56,7 +56,8 @@ func (o *Owners) add(fields map[string]any, at Path, field string) error {
 		if (!ok && k != ".") || !is {
 			return fmt.Errorf("%q is no part of it", k)
 		}
-		next, nextField := at, ""
+		var next Path
+		var nextField string
 		switch kind {
 		case "f":
 			nextField = name

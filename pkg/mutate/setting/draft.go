@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -121,7 +122,7 @@ func (d *Draft) Finish() *appsv1.StatefulSet {
 		d.Main.Env = append(d.Main.Env, corev1.EnvVar{Name: EnvPrefix + "JVM_OPTS", Value: strings.Join(d.JVM, " ")})
 	}
 	d.Init.Image, d.Init.SecurityContext, d.Init.Resources = d.Main.Image, d.Main.SecurityContext, d.Main.Resources
-	pod.Spec.InitContainers = append(d.inits, *d.Init)
+	pod.Spec.InitContainers = slices.Concat(d.inits, []corev1.Container{*d.Init})
 	pod.Spec.Containers = []corev1.Container{*d.Main}
 	return d.Set
 }

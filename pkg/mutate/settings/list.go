@@ -1,3 +1,4 @@
+// Package settings holds Metamorph's settings, a file each, and the renderers of the roles that they add their share to.
 package settings
 
 import (

@@ -74,6 +74,7 @@ func TestSettings(t *testing.T) {
 }
 
 func checkSetting(t *testing.T, d setting.Definition) {
+	t.Helper()
 	info := d.Info()
 	if info.Allowed == "" || info.Example == "" || info.Rule == "" {
 		t.Error("allowed values, an example and the rule are documented")
@@ -114,7 +115,7 @@ func checkSetting(t *testing.T, d setting.Definition) {
 		rendered := render(t, setting.Kafka, values)
 		var got any
 		for _, p := range rendered.Paths() {
-			if p.String() == strings.ReplaceAll(r.Path, "annotations[", "annotations[") && !strings.HasSuffix(string(p), leaf.Handler) {
+			if p.String() == r.Path && !strings.HasSuffix(string(p), leaf.Handler) {
 				got, _ = rendered.Get(p)
 			}
 		}
