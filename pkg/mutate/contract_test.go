@@ -104,6 +104,7 @@ func TestLowerLayersGiveWay(t *testing.T) {
 		"a profile below the heap":    {"heap: 1Gi\nprofile: dev", nil, "memory", "2Gi"},
 		"heap above the memory":       {"memory: 2Gi", map[string]string{"heap": "8Gi"}, "heap", "1Gi"},
 		"version without ZooKeeper":   {"zookeeper: \"true\"", map[string]string{"version": "4.3.1"}, "version", "3.9.2"},
+		"ZooKeeper with Kafka 4":      {"version: 4.3.1", map[string]string{"zookeeper": "zk"}, "zookeeper", "false"},
 		"replication above the nodes": {"", map[string]string{"replication-factor": "5"}, "replication-factor", "3"},
 		"in-sync above replication":   {"replication-factor: \"1\"", map[string]string{"min-insync-replicas": "2"}, "min-insync-replicas", "1"},
 	}

@@ -21,11 +21,11 @@ func (x *expansion) create() *Output {
 	tree := renderTree(r)
 	obj, _ := leaf.Copy(x.obj).(map[string]any)
 	if bare(incoming) {
-		x.checkName(source)
+		x.checkName(r)
 		leaf.Overlay(obj, tree)
 	} else {
 		rendered := leaf.Of(tree, nil)
-		x.checkSpec(source, incoming, rendered)
+		x.checkSpec(r, source, incoming, rendered)
 		fit(rendered, incoming, r.Role)
 		leaf.PutAll(obj, rendered, func(p leaf.Path) bool { return !incoming.Has(p) })
 	}

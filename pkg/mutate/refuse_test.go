@@ -166,6 +166,7 @@ func TestRefuse(t *testing.T) {
 		"an ensemble of thousands": {
 			set("zk", "role: zookeeper", "{replicas: 2147483647}"), "", []string{"spec.replicas: ", "2147483647", "ends at 255", "example: 3"},
 		},
+		"a negative number of nodes": {kafka("", "{replicas: -3}"), "", []string{"spec.replicas: ", "-3", "is negative"}},
 		"annotation that is a number": {
 			kafka("partitions: 3", "{}"), "", []string{"metadata.annotations[metamorph.dev/partitions]: ", "is a number", `"3"`, "MM112"},
 		},

@@ -31,8 +31,8 @@ func mainPath(role setting.Role) leaf.Path { return containersPath.Child("#" + s
 
 // checkSpec refuses what users wrote into the spec that cannot be merged with what is rendered. Incoming are all leaves of
 // the object, rendered those that would be put beside them.
-func (x *expansion) checkSpec(source, incoming, rendered *leaf.Set) {
-	x.checkName(source)
+func (x *expansion) checkSpec(r *setting.Resolver, source, incoming, rendered *leaf.Set) {
+	x.checkName(r)
 	bad := func(code setting.Code, field leaf.Path, got, reason, allowed, example string) {
 		x.report(setting.Problem{Code: code, Field: field.String(), Got: got, Reason: reason, Allowed: allowed, Example: example})
 	}
@@ -89,9 +89,9 @@ func has(s *leaf.Set, p leaf.Path) bool {
 	return slices.ContainsFunc(s.Paths(), func(q leaf.Path) bool { return q.Under(p) })
 }
 
-func (x *expansion) checkName(source *leaf.Set) {
+func (x *expansion) checkName(r *setting.Resolver) {
 	most, why := maxName, "the pods' labels"
-	if v, _ := source.Get(annotationsPath.Child(setting.Prefix + "zookeeper")); v == "true" {
+	if x.role == setting.Kafka && settings.ZooKeeper.Get(r).Mode == settings.OwnZooKeeper {
 		most, why = maxEnsembleName, "the ensemble "+setting.Quote(x.name+"-zookeeper")+" and its pods' labels"
 	}
 	p := setting.Problem{Code: setting.BadName, Field: "metadata.name", Got: setting.Quote(x.name), Allowed: fmt.Sprintf("at most %d characters a-z, 0-9 and -, a letter first", most), Example: "events"}

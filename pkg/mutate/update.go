@@ -252,7 +252,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 		out.Settings = after.Values()
 	}
 	was, now := render(before), render(after)
-	x.checkSpecAgain(source, incoming, now, mem)
+	x.checkSpecAgain(after, source, incoming, now, mem)
 	if len(x.problems) > 0 {
 		return nil
 	}
@@ -321,13 +321,13 @@ func (x *expansion) ratchet(before []setting.Problem) {
 }
 
 // checkSpecAgain checks the spec of an update: what the stored source already had is a warning.
-func (x *expansion) checkSpecAgain(source, incoming, rendered *leaf.Set, mem memory) {
+func (x *expansion) checkSpecAgain(r *setting.Resolver, source, incoming, rendered *leaf.Set, mem memory) {
 	if x.old == nil {
 		return
 	}
 	old := &expansion{in: x.in, obj: x.old, name: x.name, role: x.role}
-	old.checkSpec(mem.source, leaves(x.old), rendered)
-	x.checkSpec(source, incoming, rendered)
+	old.checkSpec(r, mem.source, leaves(x.old), rendered)
+	x.checkSpec(r, source, incoming, rendered)
 	x.ratchet(old.problems)
 }
 

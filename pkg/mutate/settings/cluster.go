@@ -17,6 +17,11 @@ var Replicas = setting.Setting[int]{
 	Parse:   parseInt(0, math.MaxInt32),
 	Format:  strconv.Itoa,
 	Default: func(r *setting.Resolver) int { return max(r.Facts.Replicas, 0) },
+	Check: func(r *setting.Resolver, _ int) {
+		if n := r.Facts.Replicas; n < 0 {
+			r.Report(setting.Problem{Code: setting.BadSpec, Field: "spec.replicas", Got: strconv.Itoa(n), Reason: "is negative", Allowed: "0 or more", Example: "3"})
+		}
+	},
 }
 
 // maxControllers is what the rule yields at most; a recorded number above it was not written by Metamorph.

@@ -66,9 +66,8 @@ var SASL = setting.Setting[string]{
 // SASLSecret names the Secret with the passwords.
 var SASLSecret = setting.Setting[string]{
 	Key: "sasl-secret",
-	Own: true,
-	Doc: "Secret with the passwords, under the keys controller, broker, client and zookeeper. If it is absent it is generated once; it is " +
-		"never overwritten, and it outlives the StatefulSet as its volumes do.",
+	Doc: "Secret with the passwords, under the keys controller, broker, client and zookeeper: 16 or more of A-Z, a-z, 0-9, _ and - each. " +
+		"It must live as long as the volumes, which are formatted with it.",
 	Allowed:  "the name of a Secret in the StatefulSet's namespace",
 	Example:  "events-sasl",
 	Rule:     "NAME-sasl.",

@@ -9,7 +9,6 @@ import (
 // TLSSecret names the Secret with the certificate.
 var TLSSecret = setting.Setting[string]{
 	Key:     "tls-secret",
-	Own:     true,
 	Doc:     "Secret with PEM files: tls.crt (the chain), tls.key (PKCS#8) and ca.crt. With it, every listener is TLS.",
 	Allowed: "the name of a Secret in the StatefulSet's namespace",
 	Example: "events-tls",

@@ -44,9 +44,8 @@ func (z ZooKeeperRef) String() string {
 // ZooKeeper chooses between KRaft and ZooKeeper.
 var ZooKeeper = setting.Setting[ZooKeeperRef]{
 	Key:   "zookeeper",
-	Own:   true,
 	Roles: []setting.Role{setting.Kafka},
-	Doc: "true: an ensemble NAME-zookeeper of its own. A name: that annotated StatefulSet, under the path /NAME. host:port,…/path: " +
+	Doc: "true: an ensemble NAME-zookeeper beside the set. A name: that annotated StatefulSet, under the path /NAME. host:port,…/path: " +
 		"an external ensemble. Kafka up to 3.9 only.",
 	Allowed:  "true, false, the name of a StatefulSet, or host:port,…/path",
 	Example:  "zk-0.example.com:2181,zk-1.example.com:2181/kafka",
@@ -58,6 +57,12 @@ var ZooKeeper = setting.Setting[ZooKeeperRef]{
 	},
 	Parse:  parseZooKeeper,
 	Format: ZooKeeperRef.String,
+	Adjust: func(r *setting.Resolver, z ZooKeeperRef) (ZooKeeperRef, string) {
+		if v := Version.Get(r); z.Mode != NoZooKeeper && r.OnObject("version") && v.AtLeast(lastWithZooKeeper.Major+1, 0) {
+			return ZooKeeperRef{}, "Kafka " + v.String() + " has no ZooKeeper; KRaft is used"
+		}
+		return z, ""
+	},
 	Check: func(r *setting.Resolver, z ZooKeeperRef) {
 		if v := Version.Get(r); z.Mode != NoZooKeeper && v.AtLeast(lastWithZooKeeper.Major+1, 0) {
 			r.Conflict("zookeeper", "version", "needs Kafka %s; 4.0 and later have no ZooKeeper", lastWithZooKeeper.Line())
