@@ -48,7 +48,7 @@ const (
 	webhookPort = 9443
 	healthPort  = 8080
 	// image is the default one.
-	image = "ghcr.io/metamorph-k8s/metamorph:v0.1.0"
+	image = "metamorph/metamorph:v0.1.0"
 	// nobody is the user and group of distroless images.
 	nobody = 65532
 	// drainSeconds is more than serve takes to drain, by its default flags.

@@ -9,6 +9,11 @@ import (
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 )
 
+// commonScript comes before each role's own.
+//
+//go:embed files/common.sh
+var commonScript string
+
 //go:embed files/kafka.sh
 var kafkaScript string
 
@@ -67,7 +72,7 @@ func renderKafka(d *setting.Draft) {
 	}})
 	d.Init.VolumeMounts = append(d.Init.VolumeMounts, corev1.VolumeMount{Name: setting.StateVolume, MountPath: setting.StateDir, ReadOnly: true})
 
-	d.File("kafka.sh", kafkaScript)
+	d.File("kafka.sh", commonScript+kafkaScript)
 	if Version.Get(d.Resolver).AtLeast(4, 0) {
 		d.File("log4j2.yaml", kafkaLog4j2)
 	} else {

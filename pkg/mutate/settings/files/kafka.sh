@@ -1,18 +1,7 @@
 # The steps of a Kafka node. prepare: what has to be done before the first start; start: the broker; alive: the probe.
-# Written by Metamorph; a change here is overwritten.
-set -euo pipefail
-
-config=/etc/metamorph/config sasl=/etc/metamorph/sasl tls=/etc/metamorph/tls state=/etc/metamorph/state run=/run/metamorph
+state=/etc/metamorph/state
 data=/var/lib/kafka/data/kafka-logs
 bin=/opt/kafka/bin
-umask 077
-
-say() { echo "metamorph: $*" >&2; }
-die() {
-  say "$*"
-  echo "$*" 2>/dev/null >/dev/termination-log || true
-  exit 1
-}
 
 # Node id = ordinal. Ordinals below MM_CONTROLLERS are controllers too.
 identity() {
@@ -28,39 +17,6 @@ identity() {
 
 controller() { ((MM_ID < ${MM_CONTROLLERS:-0})); }
 zookeeper_auth() { [[ ${MM_ZK_AUTH:-} == true || (${MM_ZK_AUTH:-} == optional && -e $sasl/zookeeper) ]]; }
-
-# Kafka takes a reference to a missing key for the password itself, and its parsers split at commas and quotes.
-check_secrets() {
-  local key keys=${MM_SECRET_KEYS:-}
-  if zookeeper_auth; then keys="$keys zookeeper"; fi
-  for key in $keys; do
-    [[ -r $sasl/$key ]] || die "the SASL Secret has no key $key"
-    # The x keeps a line break at the end from being cut off: it would be part of the password for one side only.
-    [[ $(cat "$sasl/$key"; echo x) =~ ^[A-Za-z0-9_-]{16,}x$ ]] ||
-      die "the SASL Secret's key $key must be 16 or more of A-Z, a-z, 0-9, _ and -, without a line break at the end"
-  done
-}
-
-check_tls() {
-  [[ ${MM_TLS:-} == true ]] || return 0
-  local file
-  for file in tls.crt tls.key ca.crt; do
-    [[ -s $tls/$file ]] || die "the TLS Secret has no $file"
-  done
-  [[ $(head -n 1 "$tls/tls.key") == "-----BEGIN PRIVATE KEY-----" ]] ||
-    die "the TLS Secret's tls.key must be an unencrypted PKCS#8 key; convert it with: openssl pkcs8 -topk8 -nocrypt"
-}
-
-# A node that cannot find itself cannot be found by the others.
-wait_for_name() {
-  local n
-  for ((n = 0; n < 300; n++)); do
-    if getent hosts "$MM_FQDN" >/dev/null; then return; fi
-    ((n % 15)) || say "waiting for $MM_FQDN to resolve (is there a headless Service that publishes pods that are not ready?)"
-    sleep 1
-  done
-  die "$MM_FQDN does not resolve after 5 minutes; the headless Service with publishNotReadyAddresses is missing"
-}
 
 # Kafka's tools read the same files, with a small heap and their log off stdout.
 tool() {
@@ -180,7 +136,9 @@ prepare() {
   # its whole grace period.
   trap 'exit 143' TERM
   identity
-  check_secrets
+  # shellcheck disable=SC2086 # a list
+  check_secrets ${MM_SECRET_KEYS:-}
+  if zookeeper_auth; then check_secrets zookeeper; fi
   check_tls
   wait_for_name
   if [[ -n ${MM_ZOOKEEPER:-} ]]; then zookeeper; else format; fi
