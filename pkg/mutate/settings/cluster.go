@@ -109,6 +109,9 @@ var Servers = setting.Setting[int]{
 	},
 	Render: func(d *setting.Draft, n int) {
 		d.Annotate("servers", strconv.Itoa(n))
+		if n == 1 {
+			return // one server alone is no quorum, and logs an error about a line that names it
+		}
 		for i := range n {
 			host := peer(d.Facts.Name, i)
 			d.Config.Put("server."+strconv.Itoa(i+1), host+":2888:3888")
