@@ -28,7 +28,7 @@ func BenchmarkAdmission(b *testing.B) {
 				b.Fatal(err)
 			}
 			srv := httptest.NewUnstartedServer(handler)
-			srv.EnableHTTP2 = true
+			// HTTP/1.1, as an API server talks to webhooks (k8s.io/apiserver, pkg/util/webhook).
 			srv.StartTLS()
 			b.Cleanup(srv.Close)
 			client, body := srv.Client(), reviewOf(b, request(threeLines(b)))

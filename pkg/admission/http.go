@@ -1,8 +1,10 @@
 package admission
 
 import (
+	"bytes"
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -38,9 +40,32 @@ func Serve(h admission.Handler, log logr.Logger) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), timeout(r))
 		defer cancel()
-		w.Header().Set("Content-Type", "application/json")
-		serve.ServeHTTP(w, r.WithContext(ctx))
+		whole := &wholeResponse{ResponseWriter: w}
+		serve.ServeHTTP(whole, r.WithContext(ctx))
+		whole.send()
 	}), nil
+}
+
+// wholeResponse holds an answer back until it is complete, so that it goes out with its length and in as few records as
+// TLS takes: an encoder's small writes would each cost a chunk.
+type wholeResponse struct {
+	http.ResponseWriter
+	code int
+	body bytes.Buffer
+}
+
+func (w *wholeResponse) WriteHeader(code int) { w.code = code }
+
+func (w *wholeResponse) Write(b []byte) (int, error) { return w.body.Write(b) }
+
+func (w *wholeResponse) send() {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(w.body.Len()))
+	if w.code != 0 {
+		w.ResponseWriter.WriteHeader(w.code)
+	}
+	// An error means that the API server is gone, and then there is nobody to tell.
+	_, _ = w.ResponseWriter.Write(w.body.Bytes())
 }
 
 func timeout(r *http.Request) time.Duration {
