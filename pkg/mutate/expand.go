@@ -179,7 +179,7 @@ func (x *expansion) report(p setting.Problem) { x.problems = append(x.problems, 
 // server, and must not be guessed at here.
 func (x *expansion) wellFormed(raw []byte) bool {
 	malformed := func(field, reason string) bool {
-		x.report(setting.Problem{Code: setting.Malformed, Field: field, Reason: reason})
+		x.report(setting.Problem{Code: setting.Malformed, Field: field, Reason: reason, Allowed: "what the API server takes for an apps/v1 StatefulSet", Example: "spec: {replicas: 3}"})
 		return false
 	}
 	if k := x.obj["kind"]; k != nil && k != "StatefulSet" {
@@ -230,7 +230,8 @@ func (x *expansion) hasName() bool {
 	if x.name == "" {
 		x.report(setting.Problem{
 			Code: setting.Malformed, Field: "metadata.name",
-			Reason: "is required; metadata.generateName is not enough, because the pods' addresses are derived from the name",
+			Reason:  "is required; metadata.generateName is not enough, because the pods' addresses are derived from the name",
+			Allowed: "a name", Example: "events",
 		})
 	}
 	return x.name != ""

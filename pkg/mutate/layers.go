@@ -186,7 +186,7 @@ func (x *expansion) checkKeys(written bool) {
 		text := fmt.Sprint(value)
 		if slices.Contains(settings.Written, key) {
 			if !written {
-				x.report(setting.Problem{Code: setting.Reserved, Field: field, Got: setting.QuoteUnlessSecret(text), Reason: "is written by Metamorph, never by users", Allowed: "nothing; remove it"})
+				x.report(setting.Problem{Code: setting.Reserved, Field: field, Got: setting.QuoteUnlessSecret(text), Reason: "is written by Metamorph, never by users", Allowed: "nothing; remove it", Example: setting.Prefix + "role: " + string(x.role)})
 			}
 			continue
 		}
@@ -197,7 +197,7 @@ func (x *expansion) checkKeys(written bool) {
 			x.report(setting.Problem{
 				Code: setting.Unknown, Field: field, Got: setting.QuoteUnlessSecret(text),
 				Reason:  "the role " + string(x.role) + " has no such setting",
-				Allowed: strings.Join(settings.Keys(x.role), ", "),
+				Allowed: strings.Join(settings.Keys(x.role), ", "), Example: example("heap"),
 			})
 		case setting.LooksSecret(key):
 			// Neither repeated nor stored.
@@ -207,12 +207,21 @@ func (x *expansion) checkKeys(written bool) {
 			})
 		default:
 			// Nobody knows what it is, so its value is not repeated unless it is a setting's, misspelt.
-			p := setting.Problem{Code: setting.Unknown, Field: field, Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", ")}
+			p := setting.Problem{Code: setting.Unknown, Field: field, Reason: "there is no such setting", Allowed: strings.Join(settings.Keys(x.role), ", "), Example: example("heap")}
 			if n := settings.NearestKey(key, x.role); n != "" {
 				p.Reason += "; did you mean " + n
-				p.Got = setting.QuoteUnlessSecret(text)
+				p.Got, p.Example = setting.QuoteUnlessSecret(text), example(n)
 			}
 			x.report(p)
 		}
 	}
+}
+
+// example is an annotation as it is written; of a setting that is none (spec.replicas) the field.
+func example(key string) string {
+	d, ok := settings.Lookup(key)
+	if !ok {
+		return "spec: {replicas: 3}"
+	}
+	return setting.Prefix + key + ": " + d.Info().Example
 }

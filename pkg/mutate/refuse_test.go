@@ -197,6 +197,11 @@ func TestRefuse(t *testing.T) {
 			if !strings.Contains(field, test.want[0]) {
 				t.Errorf("field %q, want %q", field, test.want[0])
 			}
+			for _, p := range invalid.Problems {
+				if p.Allowed == "" || p.Example == "" {
+					t.Errorf("it does not say what is allowed (%q), or has no example (%q): %s", p.Allowed, p.Example, p)
+				}
+			}
 			for _, w := range test.want[1:] {
 				if !strings.Contains(err.Error(), w) {
 					t.Errorf("%q is not in\n%v", w, err)

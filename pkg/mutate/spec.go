@@ -37,11 +37,11 @@ func (x *expansion) checkSpec(r *setting.Resolver, source, incoming, rendered *l
 		x.report(setting.Problem{Code: code, Field: field.String(), Got: got, Reason: reason, Allowed: allowed, Example: example})
 	}
 	if v, ok := source.Get(leaf.Join("spec", "ordinals", "start")); ok {
-		bad(setting.BadSpec, leaf.Join("spec", "ordinals", "start"), setting.Quote(fmt.Sprint(v)), "node ids follow from the ordinals, which must start at 0", "0, or leave it out", "")
+		bad(setting.BadSpec, leaf.Join("spec", "ordinals", "start"), setting.Quote(fmt.Sprint(v)), "node ids follow from the ordinals, which must start at 0", "0, or leave it out", "0")
 	}
 	headless := settings.Headless(x.name)
 	if v, ok := source.Get(leaf.Join("spec", "serviceName")); ok && v != headless {
-		bad(setting.BadSpec, leaf.Join("spec", "serviceName"), setting.Quote(fmt.Sprint(v)), "the nodes find each other under the name of the headless Service", headless+", or leave it out", "")
+		bad(setting.BadSpec, leaf.Join("spec", "serviceName"), setting.Quote(fmt.Sprint(v)), "the nodes find each other under the name of the headless Service", headless+", or leave it out", headless)
 	}
 	main := mainPath(x.role)
 	if has(source, main) && !incoming.Has(main.Child("image")) {
@@ -57,16 +57,16 @@ func (x *expansion) checkSpec(r *setting.Resolver, source, incoming, rendered *l
 		last := segments[len(segments)-1]
 		switch parent := leaf.Join(segments[:len(segments)-1]...); {
 		case parent == volumes && rendered.Has(p), parent == volumes && last == "#"+setting.DataVolume:
-			bad(setting.BadSpec, p, "", "collides with a volume that is rendered", "any other name", "")
+			bad(setting.BadSpec, p, "", "collides with a volume that is rendered", "any other name", "scratch")
 		case slices.Contains(mounts, parent):
 			x.checkMount(p, v, parent, rendered)
 		case slices.Contains(envs, parent) && strings.HasPrefix(last, "#"+setting.EnvPrefix):
-			bad(setting.Reserved, p, "", "variables that start with "+setting.EnvPrefix+" carry the node's identity and are rendered", "any other name", "")
+			bad(setting.Reserved, p, "", "variables that start with "+setting.EnvPrefix+" carry the node's identity and are rendered", "any other name", "APP_MODE")
 		case p.Under(templateNotes) && strings.HasPrefix(string(p), string(templateNotes)+"\x00"+setting.Prefix):
-			bad(setting.Reserved, p, "", "is written by Metamorph, never by users", "the annotations of the StatefulSet itself", "")
+			bad(setting.Reserved, p, "", "is written by Metamorph, never by users", "the annotations of the StatefulSet itself", setting.Annotation("config"))
 		case strings.HasPrefix(last, setting.Prefix) && slices.Contains(segments, "labels"):
 			if want, ok := rendered.Get(p); !ok || !leaf.Equal(want, v) {
-				bad(setting.Reserved, p, setting.Quote(fmt.Sprint(v)), "labels under "+setting.Prefix+" are written by Metamorph", "leave it out", "")
+				bad(setting.Reserved, p, setting.Quote(fmt.Sprint(v)), "labels under "+setting.Prefix+" are written by Metamorph", "leave it out", "app.kubernetes.io/part-of: shop")
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (x *expansion) checkSpec(r *setting.Resolver, source, incoming, rendered *l
 			if k == setting.Prefix+"role" {
 				code, allowed = setting.RoleAsLabel, "the annotation of that name"
 			}
-			bad(code, p, setting.Quote(fmt.Sprint(v)), "labels under "+setting.Prefix+" are written by Metamorph", allowed, "")
+			bad(code, p, setting.Quote(fmt.Sprint(v)), "labels under "+setting.Prefix+" are written by Metamorph", allowed, setting.Annotation("role")+": "+string(x.role))
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (x *expansion) checkMount(p leaf.Path, v any, parent leaf.Path, rendered *l
 		if at == there || at == "/" || strings.HasPrefix(there, at+"/") {
 			x.report(setting.Problem{
 				Code: setting.BadSpec, Field: p.String(), Got: setting.Quote(at), Reason: fmt.Sprintf("collides with %s, where the volume %v is mounted", there, ours["name"]),
-				Allowed: "a path that is neither that one nor above it",
+				Allowed: "a path that is neither that one nor above it", Example: "/scratch",
 			})
 			return
 		}

@@ -26,7 +26,7 @@ func (x *expansion) recall(obj map[string]any) (memory, bool) {
 	bad := func(key string, err error) (memory, bool) {
 		x.report(setting.Problem{
 			Code: setting.Reserved, Field: setting.Annotation(key), Reason: "is written by Metamorph and cannot be read: " + err.Error(),
-			Allowed: "what Metamorph wrote, from a backup; or metamorph.dev/managed: \"false\" to let go of the object",
+			Allowed: "what Metamorph wrote, from a backup; or metamorph.dev/managed: \"false\" to let go of the object", Example: "metamorph.dev/managed: \"false\"",
 		})
 		return m, false
 	}
@@ -55,7 +55,7 @@ func (x *expansion) again() *Output {
 		x.report(setting.Problem{
 			Code: setting.OtherName, Field: "metadata.name", Got: setting.Quote(x.name),
 			Reason:  "this is the expansion of " + setting.Quote(name) + ", whose names stand in every part of it",
-			Allowed: "its source under the new name: " + x.sourceManifest(mem.source),
+			Allowed: "its source under the new name: " + x.sourceManifest(mem.source), Example: "metadata: {name: " + name + "}",
 		})
 		return nil
 	}
@@ -70,7 +70,7 @@ func (x *expansion) again() *Output {
 	if i := slices.IndexFunc(skeleton, func(p leaf.Path) bool { return !current.Has(p) }); i >= 0 {
 		x.report(setting.Problem{
 			Code: setting.Reserved, Field: setting.Annotation("source"), Reason: "says that the object is expanded, and it has no " + skeleton[i].String(),
-			Allowed: "nothing; remove the annotations that Metamorph writes",
+			Allowed: "nothing; remove the annotations that Metamorph writes", Example: setting.Prefix + "role: " + string(x.role),
 		})
 		return nil
 	}
@@ -98,6 +98,7 @@ func (x *expansion) update() *Output {
 			Reason: "was added to a StatefulSet that Metamorph does not manage, whose selector and volumes are fixed",
 			Allowed: "a new StatefulSet under another name with the role; move the data over (a new broker takes partitions over, or MirrorMaker copies the topics), " +
 				"then delete this one. metamorph expand shows what the new one will be",
+			Example: "metadata: {name: " + x.name + "-2}",
 		})
 		return nil
 	}
@@ -161,7 +162,7 @@ func (x *expansion) rollback(mem memory, recorded string, incoming *leaf.Set, ed
 	if err != nil {
 		x.report(setting.Problem{
 			Code: setting.HandEdited, Field: templateSettingsPath.String(), Reason: "changes, and this is no rollback: " + err.Error(),
-			Allowed: "the annotations of the StatefulSet; kubectl rollout undo brings a whole template back",
+			Allowed: "the annotations of the StatefulSet; kubectl rollout undo brings a whole template back", Example: setting.Annotation("heap"),
 		})
 		return nil
 	}
@@ -388,7 +389,7 @@ func (x *expansion) checkFixed(before, after *setting.Resolver) {
 		if d.Fixes(was, now) {
 			x.report(setting.Problem{
 				Code: setting.Immutable, Field: after.FieldOf(info.Key), Got: setting.Quote(now),
-				Reason: "was " + setting.Quote(was) + " when the StatefulSet was created, and cannot change", Allowed: info.Fixed,
+				Reason: "was " + setting.Quote(was) + " when the StatefulSet was created, and cannot change", Allowed: info.Fixed, Example: was,
 			})
 		}
 	}
@@ -401,7 +402,7 @@ func (x *expansion) checkFixed(before, after *setting.Resolver) {
 	case -1:
 		x.report(setting.Problem{
 			Code: setting.Immutable, Field: after.FieldOf("storage"), Got: setting.Quote(now.String()),
-			Reason: "is less than the " + was.String() + " that the volumes have, and volumes cannot shrink", Allowed: was.String() + " or more; or a new StatefulSet with smaller volumes",
+			Reason: "is less than the " + was.String() + " that the volumes have, and volumes cannot shrink", Allowed: was.String() + " or more; or a new StatefulSet with smaller volumes", Example: was.String(),
 		})
 	case 1:
 		x.warn(setting.Derived, setting.Annotation("storage"), "the claim template keeps "+was.String()+" (Kubernetes has no way to change it); the claims themselves are to be grown to "+now.String())

@@ -208,18 +208,20 @@ func (r *Resolver) Warnings() []Warning { return r.warnings }
 // Report adds a problem.
 func (r *Resolver) Report(p Problem) { r.problems = append(r.problems, p) }
 
-// Conflict reports that a setting and another one contradict each other.
-func (r *Resolver) Conflict(key, other, format string, args ...any) {
+// Conflict reports that a setting and another one contradict each other; example is a value, or another setting, that
+// would not.
+func (r *Resolver) Conflict(key, other, example, format string, args ...any) {
 	field := Annotation(key)
 	reason := fmt.Sprintf(format, args...)
+	allowed := ""
 	if e := r.entries[key]; e != nil {
-		field = r.FieldOf(key)
+		field, allowed = r.FieldOf(key), e.def.Info().Allowed
 		reason = Quote(e.Text) + " " + reason
 	}
 	if e := r.entries[other]; e != nil {
 		reason += fmt.Sprintf("; %s is %s (from %s)", other, Quote(e.Text), r.describe(e))
 	}
-	r.Report(Problem{Code: Contradiction, Field: field, Reason: reason})
+	r.Report(Problem{Code: Contradiction, Field: field, Reason: reason, Allowed: allowed, Example: example})
 }
 
 func (r *Resolver) describe(e *entry) string {

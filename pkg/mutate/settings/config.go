@@ -10,13 +10,23 @@ import (
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 )
 
+const messageExample = "message.max.bytes=2097152"
+
+// exampleLine is a line that every version of a role takes.
+func exampleLine(role setting.Role) string {
+	if role == setting.ZooKeeper {
+		return "snapCount=50000"
+	}
+	return messageExample
+}
+
 // Config adds lines to server.properties or zoo.cfg.
 var Config = setting.Setting[*setting.Properties]{
 	Key: "config",
 	Doc: "Further lines of server.properties or zoo.cfg; of several layers that have them the highest counts as a whole. They win over the rendered ones, but cannot touch identity, quorum and security. " +
 		"A line that a setting also decides counts as that setting.",
 	Allowed:  "lines of key=value that the version's broker or server knows",
-	Example:  "message.max.bytes=2097152",
+	Example:  messageExample,
 	Rule:     "None.",
 	Replaces: "values_yaml",
 	Parse:    ParseConfig,
@@ -186,19 +196,19 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 	for _, key := range lines.Keys() {
 		value, _ := lines.Get(key)
 		if strings.Contains(strings.ToLower(value), "password=") {
-			report(setting.Password, key, "", "holds a password, which everybody who can read the object can read", "a Secret named in metamorph.dev/sasl-secret", "")
+			report(setting.Password, key, "", "holds a password, which everybody who can read the object can read", "a Secret named in metamorph.dev/sasl-secret", "metamorph.dev/sasl-secret: "+r.Facts.Name+"-sasl")
 			continue
 		}
 		if k, ok := known.Lookup(key); ok && k.Sensitive && !strings.HasPrefix(value, "${") && guard(r.Role, key) == "" {
-			report(setting.Password, key, "", "is a password, which everybody who can read the object can read", "a reference that Kafka resolves in the pod, as ${env:…}", "")
+			report(setting.Password, key, "", "is a password, which everybody who can read the object can read", "a reference that Kafka resolves in the pod", "${env:NAME}")
 			continue
 		}
 		if strings.Contains(value, setting.SASLDir) || strings.Contains(value, setting.TLSDir) {
-			report(setting.BadConfig, key, value, "would put a password or a key where nobody expects it", "a value without a reference to the Secrets", "")
+			report(setting.BadConfig, key, value, "would put a password or a key where nobody expects it", "a value without a reference to the Secrets", exampleLine(r.Role))
 			continue
 		}
 		if why := guard(r.Role, key); why != "" {
-			report(setting.BadConfig, key, value, why+", and cannot be set in config", "", "")
+			report(setting.BadConfig, key, value, why+", and cannot be set in config", "the annotations and the spec, from which it is rendered", exampleLine(r.Role))
 			continue
 		}
 		var unknown *catalogue.Unknown
@@ -209,7 +219,11 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 			if unknown.Nearest != "" {
 				reason += "; did you mean " + unknown.Nearest
 			}
-			report(setting.BadConfig, key, value, reason, "", "")
+			example := exampleLine(r.Role)
+			if unknown.Nearest != "" {
+				example = unknown.Nearest + "=…"
+			}
+			report(setting.BadConfig, key, value, reason, "the keys of "+string(r.Role)+" "+Version.Get(r).Line(), example)
 			continue
 		case errors.As(err, &bad):
 			report(setting.BadConfig, key, value, "is not a "+bad.Type+" that "+string(r.Role)+" takes", bad.Allowed, bad.Example)
@@ -222,7 +236,7 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 			if err != nil {
 				report(setting.BadConfig, key, value, "decides metamorph.dev/"+name+", for which it "+err.Error(), d.Info().Allowed, d.Info().Example)
 			} else if v.Origin == from && text != v.Text {
-				report(setting.BadConfig, key, value, "contradicts metamorph.dev/"+name+", which is "+setting.Quote(v.Text), "one of the two, or both alike", "")
+				report(setting.BadConfig, key, value, "contradicts metamorph.dev/"+name+", which is "+setting.Quote(v.Text), "one of the two, or both alike", "metamorph.dev/"+name+": "+v.Text)
 			}
 		}
 	}

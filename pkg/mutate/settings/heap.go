@@ -35,7 +35,7 @@ var Heap = setting.Setting[resource.Quantity]{
 	},
 	Check: func(r *setting.Resolver, v resource.Quantity) {
 		if m := Memory.Get(r); v.Cmp(m) >= 0 {
-			r.Conflict("heap", "memory", "does not fit into the container's memory, which also holds the JVM itself")
+			r.Conflict("heap", "memory", bytesOf(heapFor(r, m.Value())).String(), "does not fit into the container's memory, which also holds the JVM itself")
 		}
 	},
 	Render: func(d *setting.Draft, v resource.Quantity) {

@@ -48,7 +48,7 @@ func checkImage(r *setting.Resolver, image string) {
 		r.Warn(setting.Derived, "the image's tag is no version; the configuration is that of "+v.String()+". Say with metamorph.dev/version what it holds")
 	case err != nil, tag.Line() == v.Line(), given && !supports(r.Role, tag):
 	case given:
-		r.Conflict("image", "version", "is another line than the version")
+		r.Conflict("image", "version", defaultImage(r), "is another line than the version")
 	default:
 		r.Report(setting.Problem{
 			Code: setting.Contradiction, Field: r.FieldOf("image"), Got: setting.Quote(image), Reason: tag.String() + " is not a version of " + string(r.Role) + " that can be rendered",

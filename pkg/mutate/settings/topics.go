@@ -44,7 +44,7 @@ var ReplicationFactor = setting.Setting[int]{
 	},
 	Check: func(r *setting.Resolver, n int) {
 		if b := r.Replicas(); n > b && b > 0 {
-			r.Conflict("replication-factor", "", "is more than the brokers there are (spec.replicas is %d)", b)
+			r.Conflict("replication-factor", "", strconv.Itoa(min(b, 3)), "is more than the brokers there are (spec.replicas is %d)", b)
 		}
 	},
 	Render: func(d *setting.Draft, n int) {
@@ -88,7 +88,7 @@ var MinInsyncReplicas = setting.Setting[int]{
 	},
 	Check: func(r *setting.Resolver, n int) {
 		if ReplicationFactor.Get(r) < n {
-			r.Conflict("min-insync-replicas", "replication-factor", "is more than the replication factor, so nothing could be produced with acks=all")
+			r.Conflict("min-insync-replicas", "replication-factor", strconv.Itoa(ReplicationFactor.Get(r)), "is more than the replication factor, so nothing could be produced with acks=all")
 		}
 	},
 	Render: func(d *setting.Draft, n int) {

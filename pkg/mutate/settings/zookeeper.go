@@ -65,7 +65,7 @@ var ZooKeeper = setting.Setting[ZooKeeperRef]{
 	},
 	Check: func(r *setting.Resolver, z ZooKeeperRef) {
 		if v := Version.Get(r); z.Mode != NoZooKeeper && v.AtLeast(lastWithZooKeeper.Major+1, 0) {
-			r.Conflict("zookeeper", "version", "needs Kafka %s; 4.0 and later have no ZooKeeper", lastWithZooKeeper.Line())
+			r.Conflict("zookeeper", "version", "metamorph.dev/version: "+lastWithZooKeeper.String(), "needs Kafka %s; 4.0 and later have no ZooKeeper", lastWithZooKeeper.Line())
 		}
 	},
 	Render: renderZooKeeperClient,
@@ -155,6 +155,6 @@ var ZooKeeperStorage = setting.Setting[resource.Quantity]{
 
 func onlyWithOwn(r *setting.Resolver, key string) {
 	if ZooKeeper.Get(r).Mode != OwnZooKeeper && r.Values()[key].Origin.Layer == setting.OnObject {
-		r.Conflict(key, "zookeeper", "is for the ensemble that zookeeper: \"true\" creates, and this set has none")
+		r.Conflict(key, "zookeeper", `metamorph.dev/zookeeper: "true"`, "is for the ensemble that zookeeper: \"true\" creates, and this set has none")
 	}
 }
