@@ -10,7 +10,7 @@ while IFS=: read -r file target; do
   count=$((count + 1))
   dir=./$(dirname "$file")
   echo "==> $target in $dir for $time"
-  "$go" test -run='^$' -fuzz="^$target\$" -fuzztime="$time" "$dir" || failed+=("$dir $target")
+  "$go" test -run='^$' -fuzz="^$target\$" -fuzztime="$time" -fuzzminimizetime=5s "$dir" || failed+=("$dir $target")
 done < <(git ls-files --cached --others --exclude-standard -- '*_test.go' | xargs grep -Hos '^func Fuzz[A-Za-z0-9_]*' | sed 's/func //' | sort -u)
 
 echo

@@ -34,6 +34,11 @@ func parseJSON(file string, data []byte) ([]Document, error) {
 			break
 		}
 		text := data[start:end]
+		// encoding/json would put replacement characters in the place of other bytes.
+		if valid := len(bytes.ToValidUTF8(text, nil)); valid != len(text) {
+			fail(start, "not JSON: it is not UTF-8")
+			continue
+		}
 		if err := json.Unmarshal(text, new(json.RawMessage)); err != nil {
 			fail(start+jsonOffset(err), "not JSON: "+jsonReason(err))
 			continue

@@ -166,6 +166,10 @@ func TestRefuse(t *testing.T) {
 		"an ensemble of thousands": {
 			set("zk", "role: zookeeper", "{replicas: 2147483647}"), "", []string{"spec.replicas: ", "2147483647", "ends at 255", "example: 3"},
 		},
+		"a container without a name": {kafka("", "{template: {spec: {initContainers: [{image: a}]}}}"), "", []string{"spec.template.spec.initContainers: ", "without a name", "MM112"}},
+		"two volumes of one name": {
+			kafka("", "{template: {spec: {volumes: [{name: a}, {name: a}]}}}"), "", []string{"spec.template.spec.volumes: ", "two of one name"},
+		},
 		"a negative number of nodes": {kafka("", "{replicas: -3}"), "", []string{"spec.replicas: ", "-3", "is negative"}},
 		"annotation that is a number": {
 			kafka("partitions: 3", "{}"), "", []string{"metadata.annotations[metamorph.dev/partitions]: ", "is a number", `"3"`, "MM112"},

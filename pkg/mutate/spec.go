@@ -49,6 +49,12 @@ func (x *expansion) checkSpec(r *setting.Resolver, source, incoming, rendered *l
 		bad(setting.BadSpec, main.Child("image"), "", "is missing: a container that you write yourself names its image", "an image reference", fmt.Sprint(image))
 	}
 	volumes := podPath.Child("volumes")
+	for _, list := range []leaf.Path{containersPath, initPath, volumes, leaf.Join("spec", "volumeClaimTemplates")} {
+		// Such a list is one leaf, to which nothing can be added by name.
+		if incoming.Has(list) {
+			bad(setting.Malformed, list, "", "has an entry without a name, or two of one name", "a name of its own for every entry", "name: scratch")
+		}
+	}
 	mounts := []leaf.Path{main.Child("volumeMounts"), initPath.Child("#" + setting.InitContainer).Child("volumeMounts")}
 	envs := []leaf.Path{main.Child("env"), initPath.Child("#" + setting.InitContainer).Child("env")}
 	for _, p := range source.Paths() {
