@@ -29,12 +29,8 @@ type Field struct {
 
 // String is one line for people: path = value  ← origin.
 func (f Field) String() string {
-	v := fmt.Sprint(f.Value)
-	if s, ok := f.Value.(string); ok {
-		v = s
-	} else if _, scalar := f.Value.(map[string]any); scalar {
-		v = text(f.Value)
-	} else if _, is := f.Value.([]any); is {
+	v, ok := f.Value.(string)
+	if !ok {
 		v = text(f.Value)
 	}
 	if r := []rune(v); strings.Contains(v, "\n") || len(r) > 100 {

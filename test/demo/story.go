@@ -72,6 +72,16 @@ func (d *demo) apply(ctx context.Context) error {
 	return d.showFields(out.Fields)
 }
 
+// applied returns the manifest that was applied, and the StatefulSet that is stored for it.
+func (d *demo) applied(ctx context.Context) (manifest string, live map[string]any, err error) {
+	raw, err := os.ReadFile(d.file)
+	if err != nil {
+		return "", nil, err
+	}
+	live, err = d.live(ctx, string(raw))
+	return string(raw), live, err
+}
+
 // live reads the StatefulSet of a manifest from the API server.
 func (d *demo) live(ctx context.Context, manifest string) (map[string]any, error) {
 	var head metav1.PartialObjectMetadata
@@ -225,25 +235,21 @@ func short(v any) string {
 // applyAgain applies the same manifest once more: nothing may change.
 func (d *demo) applyAgain(ctx context.Context) error {
 	d.step("Applying the same again changes nothing")
-	raw, err := os.ReadFile(d.file)
+	manifest, before, err := d.applied(ctx)
 	if err != nil {
 		return err
 	}
-	before, err := d.live(ctx, string(raw))
-	if err != nil {
+	if err := d.kubectl(ctx, manifest, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	if err := d.kubectl(ctx, string(raw), "apply", "-f", "-"); err != nil {
-		return err
-	}
-	if err := d.unchanged(ctx, string(raw), before); err != nil {
+	if err := d.unchanged(ctx, manifest, before); err != nil {
 		return err
 	}
 	// The same, as a client that sends the whole object.
-	if err := d.kubectl(ctx, string(raw), "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
+	if err := d.kubectl(ctx, manifest, "apply", "--server-side", "--force-conflicts", "-f", "-"); err != nil {
 		return err
 	}
-	return d.unchanged(ctx, string(raw), before)
+	return d.unchanged(ctx, manifest, before)
 }
 
 func (d *demo) unchanged(ctx context.Context, manifest string, before map[string]any) error {
@@ -268,11 +274,7 @@ func generation(obj map[string]any) int64 {
 // change changes one annotation, and shows what follows from it.
 func (d *demo) change(ctx context.Context) error {
 	d.step("One annotation changes, and what follows from it")
-	raw, err := os.ReadFile(d.file)
-	if err != nil {
-		return err
-	}
-	before, err := d.live(ctx, string(raw))
+	manifest, before, err := d.applied(ctx)
 	if err != nil {
 		return err
 	}
@@ -280,7 +282,7 @@ func (d *demo) change(ctx context.Context) error {
 	if err := d.kubectl(ctx, "", "annotate", "statefulset", name, "metamorph.dev/heap=4Gi"); err != nil {
 		return err
 	}
-	after, err := d.live(ctx, string(raw))
+	after, err := d.live(ctx, manifest)
 	if err != nil {
 		return err
 	}
@@ -343,11 +345,7 @@ func (d *demo) refuse(ctx context.Context) error {
 // pods waits until the StatefulSet controller has made the pods. There is no node to run them.
 func (d *demo) pods(ctx context.Context) error {
 	d.step("The pods that the StatefulSet controller made of it")
-	raw, err := os.ReadFile(d.file)
-	if err != nil {
-		return err
-	}
-	live, err := d.live(ctx, string(raw))
+	_, live, err := d.applied(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,14 @@
 package leaf
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+
+	sigsjson "sigs.k8s.io/json"
 )
 
 // AppendJSON appends the JSON text of a raw JSON value: keys sorted, no spaces, no escapes but those that JSON demands.
@@ -91,4 +96,75 @@ func appendString(b []byte, s string) []byte {
 		}
 	}
 	return append(append(b, s[from:]...), '"')
+}
+
+// Decode reads a JSON object without losing a number: integers stay integers, and a number that neither int64 nor
+// float64 holds exactly keeps its text.
+func Decode(raw []byte) (map[string]any, error) {
+	var v map[string]any
+	if err := sigsjson.UnmarshalCaseSensitivePreserveInts(raw, &v); err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, errors.New("null instead of an object")
+	}
+	if !fractions(v) {
+		return v, nil
+	}
+	// What is no int64 may not be a float64 either.
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	v = nil
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	numbers(v)
+	return v, nil
+}
+
+// fractions tells whether there is a number that is not an int64.
+func fractions(v any) bool {
+	switch x := v.(type) {
+	case map[string]any:
+		for _, e := range x {
+			if fractions(e) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(x, fractions)
+	case float64:
+		return true
+	}
+	return false
+}
+
+func numbers(v any) any {
+	switch x := v.(type) {
+	case map[string]any:
+		for k, e := range x {
+			switch e.(type) {
+			case map[string]any, []any:
+				numbers(e)
+			case json.Number:
+				x[k] = numbers(e)
+			}
+		}
+	case []any:
+		for i, e := range x {
+			x[i] = numbers(e)
+		}
+	case json.Number:
+		if i, err := strconv.ParseInt(string(x), 10, 64); err == nil && string(x) != "-0" {
+			return i
+		}
+		f, err := strconv.ParseFloat(string(x), 64)
+		if err == nil {
+			if text, err := json.Marshal(f); err == nil && string(text) == string(x) {
+				return f
+			}
+		}
+		return x
+	}
+	return v
 }

@@ -68,29 +68,30 @@ func AppendValues(b []byte, values map[string]Value, keep func(key string) bool)
 		if i > 0 {
 			b = append(b, ',')
 		}
-		v := values[k]
-		b = append(leaf.AppendJSON(b, k), `:{"value":`...)
-		b = append(leaf.AppendJSON(b, v.Text), `,"from":`...)
-		b = leaf.AppendJSON(b, v.Origin.String())
-		for i, of := range v.Of {
-			if i == 0 {
-				b = append(b, `,"of":[`...)
-			} else {
-				b = append(b, ',')
-			}
-			b = leaf.AppendJSON(b, of)
-		}
-		if len(v.Of) > 0 {
-			b = append(b, ']')
-		}
-		b = append(b, '}')
+		b = append(leaf.AppendJSON(b, k), ':')
+		b = appendValue(b, values[k])
 	}
 	return append(b, '}')
 }
 
 // MarshalJSON writes {"value":"1Gi","from":"rule","of":["memory"]}.
-func (v Value) MarshalJSON() ([]byte, error) {
-	return json.Marshal(value{v.Text, v.Origin.String(), v.Of})
+func (v Value) MarshalJSON() ([]byte, error) { return appendValue(nil, v), nil }
+
+func appendValue(b []byte, v Value) []byte {
+	b = leaf.AppendJSON(append(b, `{"value":`...), v.Text)
+	b = leaf.AppendJSON(append(b, `,"from":`...), v.Origin.String())
+	for i, of := range v.Of {
+		if i == 0 {
+			b = append(b, `,"of":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = leaf.AppendJSON(b, of)
+	}
+	if len(v.Of) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
