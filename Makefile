@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 # The tools have a module of their own, so that their dependencies are not Metamorph's.
 TOOL := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 # Modules with Go code of ours beside the main one.
-NESTED := $(patsubst %/go.mod,%,$(wildcard test/helm/go.mod))
+NESTED := $(patsubst %/go.mod,%,$(wildcard test/helm/go.mod test/gatekeeper/go.mod))
 # Packages whose tests start no control plane.
 UNIT = $(shell $(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v -e '^[^ ]*/metamorph/test/' -e /metamorph/test/apiserver | cut -d ' ' -f 1)
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -11,19 +13,22 @@ import (
 
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/settings"
+	"github.com/metamorph-k8s/metamorph/pkg/policy"
 )
 
 func newExplain() *cobra.Command {
 	output := oneOf("text", "json")
 	cmd := &cobra.Command{
-		Use:   "explain [ANNOTATION|CODE]",
-		Short: "Explain the annotations, and the codes in messages",
-		Long: `Without an argument: a table of all annotations. With one: everything about an annotation, or what a code in a message
-means and what to do.`,
+		Use:   "explain [ANNOTATION|POLICY|CODE]",
+		Short: "Explain the annotations, the policies, and the codes in messages",
+		Long: `Without an argument: a table of all annotations. With one: everything about an annotation, about a policy, or what a
+code in a message means and what to do. "policies" lists all built-in policies.`,
 		Example: `  metamorph explain
   metamorph explain heap
   metamorph explain metamorph.dev/min-insync-replicas
-  metamorph explain MM105`,
+  metamorph explain MM105
+  metamorph explain MM301
+  metamorph explain policies`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: runs(func(cmd *cobra.Command, args []string) error {
 			w, asJSON := cmd.OutOrStdout(), output.value == "json"
@@ -96,11 +101,23 @@ func explainOne(w io.Writer, asJSON bool, name string) error {
 	if slices.Contains(settings.Written, key) {
 		return usage(fmt.Errorf("%s%s is written by Metamorph, never by users", setting.Prefix, key))
 	}
+	set, err := policySet(nil, nil)
+	if err != nil {
+		return err
+	}
+	if strings.EqualFold(name, "policies") {
+		return explainPolicies(w, asJSON, set.Policies)
+	}
+	for _, p := range set.Policies {
+		if strings.EqualFold(p.Code, name) || p.Name == strings.ReplaceAll(name, "-", "_") {
+			return explainPolicy(w, asJSON, p)
+		}
+	}
 	near := settings.NearestKey(key, "")
 	if near == "" {
-		return usage(fmt.Errorf("%q is neither an annotation nor a code; metamorph explain lists the annotations", name))
+		return usage(fmt.Errorf("%q is neither an annotation nor a policy nor a code; metamorph explain lists the annotations, metamorph explain policies the policies", name))
 	}
-	return usage(fmt.Errorf("%q is neither an annotation nor a code; did you mean %s?", name, near))
+	return usage(fmt.Errorf("%q is neither an annotation nor a policy nor a code; did you mean %s?", name, near))
 }
 
 func explainSetting(w io.Writer, asJSON bool, a annotation) error {
@@ -129,6 +146,52 @@ func explainSetting(w io.Writer, asJSON bool, a annotation) error {
 	row("Broker property", strings.Join(a.Properties, ", "))
 	if a.Replaces != "" {
 		row("Replaces", "the Terraform variable "+a.Replaces)
+	}
+	return table.Flush()
+}
+
+func explainPolicies(w io.Writer, asJSON bool, all []*policy.Policy) error {
+	if asJSON {
+		return printJSON(w, all)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CODE\tPOLICY\tACTION\tFINDS THAT")
+	for _, p := range all {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", p.Code, p.Name, p.Severity, p.Title)
+	}
+	return table.Flush()
+}
+
+func explainPolicy(w io.Writer, asJSON bool, p *policy.Policy) error {
+	if asJSON {
+		return printJSON(w, p)
+	}
+	fmt.Fprintf(w, "%s\n\n%s\n\n", paint(w, bold, p.Code+" "+p.Name+": "+p.Title), p.Why)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "What to do\t%s\n", p.Fix)
+	action := p.Severity.String()
+	for _, name := range slices.Sorted(maps.Keys(p.Profiles)) {
+		action += fmt.Sprintf("; %s in the profile %s", p.Profiles[name], name)
+	}
+	fmt.Fprintf(table, "Action\t%s\n", action)
+	roles := strings.Join(p.Match.Roles, ", ")
+	if roles == "" {
+		roles = "all that are managed"
+	}
+	fmt.Fprintf(table, "Roles\t%s\n", roles)
+	for i, o := range p.Match.Operations {
+		name := ""
+		if i == 0 {
+			name = "Operations"
+		}
+		fmt.Fprintf(table, "%s\t%s\n", name, o)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Parameters)) {
+		value, err := json.Marshal(p.Parameters[name].Default)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(table, "Parameter\t%s: %s Default: %s\n", name, p.Parameters[name].Description, value)
 	}
 	return table.Flush()
 }

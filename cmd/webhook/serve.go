@@ -35,7 +35,10 @@ func newServe() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the webhook",
-		Long: `Run the webhook: with TLS /mutate, and beside it, without TLS, /healthz, /readyz and /metrics.
+		Long: `Run the webhook: with TLS /mutate, /validate and /validate-scale; beside it, without TLS, /healthz, /readyz, /metrics.
+
+Policies come with the program, from the folders of --policies, and from ConfigMaps in Metamorph's own namespace with
+the label metamorph.dev/policies. One replica, the leader, audits what is stored.
 
 The certificate is read from files, again whenever they change. --self-signed makes one instead, for a webhook on one's
 own machine; --register then tells the cluster where it is.
@@ -66,6 +69,9 @@ the standard output; the log goes to the standard error.`,
 	f.StringVar(&o.PlainAddress, "health-address", ":8080", "address of /healthz, /readyz and /metrics, as HOST:PORT; empty means none, port 0 a free one")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it the pod's service account, else what kubectl would take")
 	f.StringVar(&o.Namespace, "namespace", namespace, "Metamorph's own namespace, where the profiles are; default from POD_NAMESPACE")
+	f.StringArrayVar(&o.PolicyFolders, "policies", nil, "folder with policies of your own, read again when it changes; can be repeated")
+	f.BoolVar(&o.Certificates, "certificates", false, "let policies see the certificates in Secrets that tls-secret names; needs the right to get Secrets")
+	f.DurationVar(&o.AuditInterval, "audit-interval", 10*time.Minute, "how often everything that is stored is judged; 0 means never")
 	f.DurationVar(&o.DrainDelay, "drain-delay", 5*time.Second, "how long to go on taking requests once readiness is off")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 20*time.Second, "how long requests under way then have")
 	f.Var(o.logLevel, "log-level", "info, debug or error")

@@ -1,4 +1,4 @@
-// Command docgen writes the reference pages in docs/reference from the settings, the profiles and the codes, so that
+// Command docgen writes the reference pages in docs/reference from the settings, the profiles, the codes and the policies, so that
 // they say what the program does. Run it from the root of the repository: go run ./hack/docgen
 package main
 
@@ -12,6 +12,10 @@ import (
 var pages = map[string]func() ([]byte, error){
 	"docs/reference/annotations.md": annotations,
 	"docs/reference/codes.md":       codes,
+
+	"docs/reference/policies.md":              policyReference,
+	"docs/reference/policy-input.md":          policyInput,
+	"docs/reference/policy-input.schema.json": policyInputSchema,
 }
 
 func main() {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,14 +32,17 @@ const header = `# Metamorph's webhook, as plain YAML. Written by ` + "`go run ./
 #
 # The certificate comes from the Secret metamorph-webhook-tls (tls.crt, tls.key), for the name
 # metamorph-webhook.metamorph-system.svc. The pods are not ready before it exists. Once they are, put the CA that signed
-# it into the registration, the last object here; until then annotated StatefulSets are refused, and all others pass:
+# it into the registrations, the last two objects here; until then annotated StatefulSets are refused, and all others pass:
 #
 #   kubectl patch mutatingwebhookconfiguration 00-metamorph --type=json \
 #     -p "[{\"op\":\"add\",\"path\":\"/webhooks/0/clientConfig/caBundle\",\"value\":\"$(base64 -w0 ca.crt)\"}]"
+#   for i in 0 1 2 3; do kubectl patch validatingwebhookconfiguration metamorph --type=json \
+#     -p "[{\"op\":\"add\",\"path\":\"/webhooks/$i/clientConfig/caBundle\",\"value\":\"$(base64 -w0 ca.crt)\"}]"; done
 #
-# With cert-manager: the annotation cert-manager.io/inject-ca-from on the registration does the same.
+# With cert-manager: the annotation cert-manager.io/inject-ca-from on both registrations does the same.
 #
-# To switch Metamorph off at once: kubectl delete mutatingwebhookconfiguration 00-metamorph
+# To switch Metamorph off at once:
+#   kubectl delete mutatingwebhookconfiguration/00-metamorph validatingwebhookconfiguration/metamorph
 `
 
 const (
@@ -136,24 +140,40 @@ func objects(image string) []runtime.Object {
 	}, rules()...), &corev1.Service{
 		TypeMeta: kind("v1", "Service"), ObjectMeta: meta(admission.ServiceName),
 		Spec: corev1.ServiceSpec{Selector: labels(), Ports: []corev1.ServicePort{{Name: "webhook", Port: 443, TargetPort: intstr.FromString("webhook")}}},
-	}, deployment(image), registration())
+	}, deployment(image), registration(), admission.ValidatingRegistration(admission.RegistrationOptions{Labels: labels()}))
 }
 
-// rules allow what is read: the annotations of all namespaces, and the profiles in Metamorph's own.
+// rules allow what is read of the cluster, what the leader writes, and nothing else.
 func rules() []runtime.Object {
 	read := []string{"get", "list", "watch"}
 	subject := []rbacv1.Subject{{Kind: "ServiceAccount", Name: name, Namespace: admission.DefaultNamespace}}
-	rule := func(resource string) []rbacv1.PolicyRule {
-		return []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{resource}, Verbs: read}}
+	rule := func(group, resource string, verbs ...string) rbacv1.PolicyRule {
+		return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: []string{resource}, Verbs: verbs}
 	}
 	const group = "rbac.authorization.k8s.io/v1"
 	return []runtime.Object{
-		&rbacv1.ClusterRole{TypeMeta: kind(group, "ClusterRole"), ObjectMeta: global(name), Rules: rule("namespaces")},
+		&rbacv1.ClusterRole{TypeMeta: kind(group, "ClusterRole"), ObjectMeta: global(name), Rules: []rbacv1.PolicyRule{
+			rule("", "namespaces", read...),
+			// What policies see of the cluster, and what the audit judges.
+			rule("apps", "statefulsets", read...),
+			rule("", "resourcequotas", "list", "watch"),
+			rule("", "limitranges", "list", "watch"),
+			rule("storage.k8s.io", "storageclasses", "list", "watch"),
+			rule("policy", "poddisruptionbudgets", "list", "watch"),
+			rule("autoscaling", "horizontalpodautoscalers", "list", "watch"),
+			// What the audit found.
+			rule("events.k8s.io", "events", "create", "patch"),
+		}},
 		&rbacv1.ClusterRoleBinding{
 			TypeMeta: kind(group, "ClusterRoleBinding"), ObjectMeta: global(name), Subjects: subject,
 			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		},
-		&rbacv1.Role{TypeMeta: kind(group, "Role"), ObjectMeta: meta(name), Rules: rule("configmaps")},
+		&rbacv1.Role{TypeMeta: kind(group, "Role"), ObjectMeta: meta(name), Rules: []rbacv1.PolicyRule{
+			// Profiles and policies; patch writes the status of policies.
+			rule("", "configmaps", append(slices.Clone(read), "patch")...),
+			// The leader's election.
+			rule("coordination.k8s.io", "leases", "get", "create", "update"),
+		}},
 		&rbacv1.RoleBinding{
 			TypeMeta: kind(group, "RoleBinding"), ObjectMeta: meta(name), Subjects: subject,
 			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
@@ -206,7 +226,7 @@ func container(image string) corev1.Container {
 		},
 		LivenessProbe: probe(admission.HealthPath), ReadinessProbe: probe(admission.ReadyPath),
 		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("96Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 		},
 		SecurityContext: &corev1.SecurityContext{

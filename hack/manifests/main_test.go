@@ -47,7 +47,8 @@ func TestIsStrict(t *testing.T) {
 		"ClusterRole": func() any { return new(rbacv1.ClusterRole) }, "ClusterRoleBinding": func() any { return new(rbacv1.ClusterRoleBinding) },
 		"Role": func() any { return new(rbacv1.Role) }, "RoleBinding": func() any { return new(rbacv1.RoleBinding) },
 		"Service": func() any { return new(corev1.Service) }, "Deployment": func() any { return new(appsv1.Deployment) },
-		"MutatingWebhookConfiguration": func() any { return new(admissionregistrationv1.MutatingWebhookConfiguration) },
+		"MutatingWebhookConfiguration":   func() any { return new(admissionregistrationv1.MutatingWebhookConfiguration) },
+		"ValidatingWebhookConfiguration": func() any { return new(admissionregistrationv1.ValidatingWebhookConfiguration) },
 	}
 	last := ""
 	for _, d := range docs {
@@ -66,7 +67,7 @@ func TestIsStrict(t *testing.T) {
 		delete(kinds, kind)
 		last = kind
 	}
-	if len(kinds) > 0 || last != "MutatingWebhookConfiguration" {
+	if len(kinds) > 0 || last != "ValidatingWebhookConfiguration" {
 		t.Errorf("missing are %v, the last is %s", kinds, last)
 	}
 	if strings.Contains(string(text), ": null\n") {

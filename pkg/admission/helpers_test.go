@@ -30,6 +30,8 @@ const (
 type fakeCluster struct {
 	namespaces map[string]admission.Namespace
 	profiles   map[string]map[string]string
+	// sets are the stored StatefulSets by name.
+	sets map[string]map[string]any
 	// only is the profile that is found if it is wanted only, as it is not in the cache.
 	only map[string]map[string]string
 	err  error

@@ -14,8 +14,8 @@ import (
 // The paths that are served.
 const (
 	MutatePath        = "/mutate"
-	ValidatePath      = "/validate"       // kept for the policies
-	ValidateScalePath = "/validate-scale" // kept for the policies
+	ValidatePath      = "/validate"
+	ValidateScalePath = "/validate-scale"
 	HealthPath        = "/healthz"
 	ReadyPath         = "/readyz"
 	MetricsPath       = "/metrics"

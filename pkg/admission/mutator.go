@@ -38,7 +38,7 @@ const clusterNamespace = metav1.NamespaceSystem
 type Namespace struct {
 	UID string
 	// Annotations holds at least those of Metamorph's.
-	Annotations map[string]string
+	Labels, Annotations map[string]string
 }
 
 // Namespaces finds namespaces. One that does not exist is an error.
@@ -64,7 +64,7 @@ type Mutator struct {
 	// Expand is [mutate.Expand] if nil.
 	Expand func(mutate.Input) (*mutate.Output, error)
 
-	clusterUID atomic.Pointer[string]
+	cluster clusterUID
 }
 
 var _ admission.Handler = (*Mutator)(nil)
@@ -78,6 +78,8 @@ const (
 	Unchanged Result = "unchanged" // ours, and there was nothing to change
 	Ignored   Result = "ignored"   // allowed untouched, not ours
 	Invalid   Result = "invalid"   // refused, and the user is told what to mend
+	Judged    Result = "judged"    // allowed by the policies
+	Denied    Result = "denied"    // refused by a policy
 	Failed    Result = "error"     // refused, because it could not be judged
 )
 
@@ -105,21 +107,16 @@ func (m *Mutator) Handle(ctx context.Context, req admission.Request) admission.R
 		a.AuditAnnotations["operations"] = strconv.Itoa(a.operations)
 	}
 	took := time.Since(start)
-	m.Metrics.observe(req.Operation, a.result, a.role, took)
+	m.Metrics.observe("mutate", req.Operation, a.result, a.role, took)
 	a.log(logf.FromContext(ctx), req, took)
 	return a.Response
 }
 
 func (m *Mutator) answer(ctx context.Context, req admission.Request) (a answer) {
-	defer func() {
-		if r := recover(); r != nil {
-			a = failed(http.StatusInternalServerError, panicError(r))
-			a.stack = string(debug.Stack())
-		}
-	}()
+	defer contain(&a)
 	switch {
 	case req.UID == "":
-		return failed(http.StatusBadRequest, errors.New("the review holds no request"))
+		return failed(http.StatusBadRequest, errNoRequest)
 	case !concerns(req):
 		return answer{Response: admission.Allowed(""), result: Ignored}
 	case len(req.Object.Raw) == 0:
@@ -148,6 +145,16 @@ func (m *Mutator) answer(ctx context.Context, req admission.Request) (a answer) 
 	return accepted(out)
 }
 
+var errNoRequest = errors.New("the review holds no request")
+
+// contain makes a failure of a panic.
+func contain(a *answer) {
+	if r := recover(); r != nil {
+		*a = failed(http.StatusInternalServerError, panicError(r))
+		a.stack = string(debug.Stack())
+	}
+}
+
 // concerns tells whether a request is one that the webhook is registered for. Subresources carry other kinds of objects.
 func concerns(req admission.Request) bool {
 	return req.Resource == metav1.GroupVersionResource(appsv1.SchemeGroupVersion.WithResource("statefulsets")) &&
@@ -168,8 +175,8 @@ func (m *Mutator) input(ctx context.Context, req admission.Request) (mutate.Inpu
 		return in, fmt.Errorf("reading the namespace %q: %w", req.Namespace, err)
 	}
 	in.Namespace = mutate.Namespace{Name: req.Namespace, Annotations: ns.Annotations}
-	if in.ClusterUID, err = m.cluster(ctx); err != nil {
-		return in, fmt.Errorf("reading the UID of the namespace %s: %w", clusterNamespace, err)
+	if in.ClusterUID, err = m.cluster.get(ctx, m.Namespaces); err != nil {
+		return in, err
 	}
 	wanted := profileOf(in)
 	if in.Profiles, err = m.Profiles.Profiles(ctx, wanted); err != nil {
@@ -178,19 +185,21 @@ func (m *Mutator) input(ctx context.Context, req admission.Request) (mutate.Inpu
 	return in, nil
 }
 
-// cluster returns the cluster's UID. It never changes, so it is read once.
-func (m *Mutator) cluster(ctx context.Context) (string, error) {
-	if uid := m.clusterUID.Load(); uid != nil {
+// clusterUID is the cluster's UID. It never changes, so it is read once.
+type clusterUID struct{ known atomic.Pointer[string] }
+
+func (c *clusterUID) get(ctx context.Context, namespaces Namespaces) (string, error) {
+	if uid := c.known.Load(); uid != nil {
 		return *uid, nil
 	}
-	ns, err := m.Namespaces.Namespace(ctx, clusterNamespace)
+	ns, err := namespaces.Namespace(ctx, clusterNamespace)
+	if err == nil && ns.UID == "" {
+		err = errors.New("it has none")
+	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("reading the UID of the namespace %s: %w", clusterNamespace, err)
 	}
-	if ns.UID == "" {
-		return "", errors.New("it has none")
-	}
-	m.clusterUID.Store(&ns.UID)
+	c.known.Store(&ns.UID)
 	return ns.UID, nil
 }
 
@@ -309,7 +318,7 @@ func (a answer) log(log logr.Logger, req admission.Request, took time.Duration) 
 			log = log.WithValues("stack", a.stack)
 		}
 		log.Error(a.err, "Could not judge the object")
-	case Expanded, Invalid:
+	case Expanded, Invalid, Denied:
 		log.Info("Admission")
 	default:
 		log.V(1).Info("Admission")

@@ -413,7 +413,7 @@ metamorph_expansions_total{role="zookeeper"} 0
 			}
 		}
 	}
-	wantCounts := map[string]uint64{"operation=create result=expanded ": 2, "operation=create result=invalid ": 1, "operation=other result=ignored ": 1}
+	wantCounts := map[string]uint64{"operation=create result=expanded webhook=mutate ": 2, "operation=create result=invalid webhook=mutate ": 1, "operation=other result=ignored webhook=mutate ": 1}
 	if diff := cmp.Diff(wantCounts, got); diff != "" {
 		t.Errorf("durations (-want +got)\n%s", diff)
 	}

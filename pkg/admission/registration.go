@@ -19,6 +19,8 @@ const (
 	RegistrationName = "00-metamorph"
 	// MutatorName is the webhook's name, as refusals and audit annotations show it.
 	MutatorName = "mutate.metamorph.dev"
+	// ValidatingRegistrationName is the name of the policies' registration. Validating webhooks are called all at once.
+	ValidatingRegistrationName = "metamorph"
 	// DefaultNamespace is where Metamorph is installed unless someone says otherwise.
 	DefaultNamespace = "metamorph-system"
 	// ServiceName is the Service before the webhook, in Metamorph's namespace.
@@ -38,6 +40,18 @@ var condition = strings.ReplaceAll(
 	"PREFIX", setting.Prefix,
 )
 
+// plainCondition selects what condition does not.
+var plainCondition = "!(" + condition + ") && (oldObject == null || !has(oldObject.metadata.deletionTimestamp))"
+
+// oursCondition selects deletions of what is ours; then only the old object is there. Those that clean up are not asked about.
+var oursCondition = strings.ReplaceAll(
+	`((has(oldObject.metadata.annotations) && oldObject.metadata.annotations.exists(k, k.startsWith('PREFIX'))) || `+
+		`(has(oldObject.metadata.labels) && oldObject.metadata.labels.exists(k, k.startsWith('PREFIX'))))`, "PREFIX", setting.Prefix,
+) + ` && !(request.userInfo.username in ['` + strings.Join(cleaners, `', '`) + `'])`
+
+// scaleCondition selects changes of scale of what is ours: a Scale has no annotations, but its selector has our labels.
+var scaleCondition = "oldObject != null && has(oldObject.status) && has(oldObject.status.selector) && oldObject.status.selector.contains('" + setting.Prefix + "')"
+
 // RegistrationOptions say where the API server finds the webhook.
 type RegistrationOptions struct {
 	// Namespace is Metamorph's own; "" means [DefaultNamespace]. It is exempt, so that Metamorph can always be mended.
@@ -52,33 +66,14 @@ type RegistrationOptions struct {
 
 // Registration makes the object that registers the webhook.
 func Registration(o RegistrationOptions) *admissionregistrationv1.MutatingWebhookConfiguration {
-	if o.Namespace == "" {
-		o.Namespace = DefaultNamespace
-	}
-	client := admissionregistrationv1.WebhookClientConfig{CABundle: o.CABundle}
-	if o.URL != "" {
-		client.URL = ptr.To(strings.TrimSuffix(o.URL, "/") + MutatePath)
-	} else {
-		client.Service = &admissionregistrationv1.ServiceReference{Namespace: o.Namespace, Name: ServiceName, Path: ptr.To(MutatePath), Port: ptr.To[int32](443)}
-	}
 	return &admissionregistrationv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
 		ObjectMeta: metav1.ObjectMeta{Name: RegistrationName, Labels: o.Labels},
 		Webhooks: []admissionregistrationv1.MutatingWebhook{{
-			Name:         MutatorName,
-			ClientConfig: client,
-			Rules: []admissionregistrationv1.RuleWithOperations{{
-				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
-				Rule: admissionregistrationv1.Rule{
-					APIGroups:   []string{appsv1.GroupName},
-					APIVersions: []string{appsv1.SchemeGroupVersion.Version},
-					Resources:   []string{"statefulsets"},
-					Scope:       ptr.To(admissionregistrationv1.NamespacedScope),
-				},
-			}},
-			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
-				Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{metav1.NamespaceSystem, o.Namespace},
-			}}},
+			Name:                    MutatorName,
+			ClientConfig:            o.client(MutatePath),
+			Rules:                   statefulSets("statefulsets", admissionregistrationv1.Create, admissionregistrationv1.Update),
+			NamespaceSelector:       o.namespaces(),
 			MatchConditions:         []admissionregistrationv1.MatchCondition{{Name: "metamorph", Expression: condition}},
 			MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
 			FailurePolicy:           ptr.To(admissionregistrationv1.Fail),
@@ -88,4 +83,71 @@ func Registration(o RegistrationOptions) *admissionregistrationv1.MutatingWebhoo
 			AdmissionReviewVersions: []string{"v1"},
 		}},
 	}
+}
+
+// ValidatingRegistration makes the object that registers the policies. What is ours fails closed; deletions do not, because
+// a dead webhook would leave namespaces half deleted for ever, and what is not ours does not either.
+func ValidatingRegistration(o RegistrationOptions) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	hook := func(name, path, expression string, failure admissionregistrationv1.FailurePolicyType, rules []admissionregistrationv1.RuleWithOperations) admissionregistrationv1.ValidatingWebhook {
+		return admissionregistrationv1.ValidatingWebhook{
+			Name:                    name,
+			ClientConfig:            o.client(path),
+			Rules:                   rules,
+			NamespaceSelector:       o.namespaces(),
+			MatchConditions:         []admissionregistrationv1.MatchCondition{{Name: "metamorph", Expression: expression}},
+			MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
+			FailurePolicy:           ptr.To(failure),
+			SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNone),
+			TimeoutSeconds:          ptr.To[int32](timeoutSeconds),
+			AdmissionReviewVersions: []string{"v1"},
+		}
+	}
+	const create, update, remove = admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete
+	return &admissionregistrationv1.ValidatingWebhookConfiguration{
+		TypeMeta:   metav1.TypeMeta{APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
+		ObjectMeta: metav1.ObjectMeta{Name: ValidatingRegistrationName, Labels: o.Labels},
+		Webhooks: []admissionregistrationv1.ValidatingWebhook{
+			hook("validate.metamorph.dev", ValidatePath, condition, admissionregistrationv1.Fail, statefulSets("statefulsets", create, update)),
+			hook("scale.metamorph.dev", ValidateScalePath, scaleCondition, admissionregistrationv1.Fail, statefulSets("statefulsets/scale", update)),
+			hook("delete.metamorph.dev", ValidatePath, oursCondition, admissionregistrationv1.Ignore, statefulSets("statefulsets", remove)),
+			hook("plain.metamorph.dev", ValidatePath, plainCondition, admissionregistrationv1.Ignore, statefulSets("statefulsets", create, update)),
+		},
+	}
+}
+
+// client is how the API server finds the webhook.
+func (o RegistrationOptions) client(path string) admissionregistrationv1.WebhookClientConfig {
+	c := admissionregistrationv1.WebhookClientConfig{CABundle: o.CABundle}
+	if o.URL != "" {
+		c.URL = ptr.To(strings.TrimSuffix(o.URL, "/") + path)
+	} else {
+		c.Service = &admissionregistrationv1.ServiceReference{Namespace: o.own(), Name: ServiceName, Path: ptr.To(path), Port: ptr.To[int32](443)}
+	}
+	return c
+}
+
+func (o RegistrationOptions) own() string {
+	if o.Namespace == "" {
+		return DefaultNamespace
+	}
+	return o.Namespace
+}
+
+// namespaces are all but the cluster's and Metamorph's own.
+func (o RegistrationOptions) namespaces() *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
+		Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{metav1.NamespaceSystem, o.own()},
+	}}}
+}
+
+func statefulSets(resource string, operations ...admissionregistrationv1.OperationType) []admissionregistrationv1.RuleWithOperations {
+	return []admissionregistrationv1.RuleWithOperations{{
+		Operations: operations,
+		Rule: admissionregistrationv1.Rule{
+			APIGroups:   []string{appsv1.GroupName},
+			APIVersions: []string{appsv1.SchemeGroupVersion.Version},
+			Resources:   []string{resource},
+			Scope:       ptr.To(admissionregistrationv1.NamespacedScope),
+		},
+	}}
 }

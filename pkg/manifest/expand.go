@@ -27,14 +27,23 @@ type Options struct {
 	Version string
 	// Explain asks for the provenance of every field.
 	Explain bool
+	// All asks for an outcome for StatefulSets that are not Metamorph's, too.
+	All bool
+}
+
+// Namespace is what the manifests say of one.
+type Namespace struct {
+	Labels, Annotations map[string]string
 }
 
 // Outcome is what became of one StatefulSet that is Metamorph's.
 type Outcome struct {
 	// Where it stands: the document's place, and its item for a List.
 	Where string
-	// Name of the StatefulSet.
-	Name string
+	// Document is its index, and Item that in a List; -1 if it is in none.
+	Document, Item int
+	// Name of the StatefulSet, and its namespace.
+	Name, Namespace string
 	// Output is nil if it was refused.
 	Output *mutate.Output
 	// Refused tells why, nil if it was not.
@@ -46,16 +55,18 @@ type Outcome struct {
 // the order of the documents; those that were refused are unchanged in the documents returned. The error is for
 // documents that cannot be understood, not for refusals.
 func Expand(docs []Document, o Options) ([]Document, []Outcome, error) {
-	x := expander{Options: o, namespaces: map[string]map[string]string{}, profiles: map[string]map[string]string{}}
+	x := expander{Options: o}
 	if x.Namespace == "" {
 		x.Namespace = defaultNamespace
 	}
-	for _, d := range docs {
-		x.learn(d.Where(), d.JSON)
+	var err error
+	if x.defaults, err = Learn(docs); err != nil {
+		x.errs = append(x.errs, err)
 	}
 	out := make([]Document, len(docs))
 	for i, d := range docs {
 		out[i] = d
+		x.document, x.item = i, -1
 		if raw, changed := x.expand(d.Where(), d.JSON); changed {
 			out[i].JSON, out[i].Text, out[i].YAML = raw, raw, false
 		}
@@ -66,10 +77,51 @@ func Expand(docs []Document, o Options) ([]Document, []Outcome, error) {
 type expander struct {
 	Options
 
-	namespaces map[string]map[string]string // annotations by name
-	profiles   map[string]map[string]string // settings by name
-	outcomes   []Outcome
-	errs       []error
+	defaults       Defaults
+	document, item int
+	outcomes       []Outcome
+	errs           []error
+}
+
+// Defaults are what manifests say besides their StatefulSets.
+type Defaults struct {
+	// Namespaces by name, and Profiles: settings by name.
+	Namespaces map[string]Namespace
+	Profiles   map[string]map[string]string
+}
+
+// Learn collects the defaults in documents: Namespaces and profile ConfigMaps.
+func Learn(docs []Document) (Defaults, error) {
+	d := Defaults{Namespaces: map[string]Namespace{}, Profiles: map[string]map[string]string{}}
+	var errs []error
+	err := Each(docs, func(where string, _, _ int, raw []byte) error {
+		if err := d.learn(raw); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+		}
+		return nil
+	})
+	return d, errors.Join(append(errs, err)...)
+}
+
+// Each calls f for every object in documents, those in Lists too; item is its index in a List, -1 if it is in none.
+func Each(docs []Document, f func(where string, document, item int, raw []byte) error) error {
+	for i, d := range docs {
+		l, isList := asList(d.JSON)
+		if !isList {
+			if d.JSON != nil {
+				if err := f(d.Where(), i, -1, d.JSON); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		for j, item := range l.items {
+			if err := f(l.where(d.Where(), j), i, j, item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (x *expander) fail(where string, err error) {
@@ -82,17 +134,19 @@ type header struct {
 	Kind       string `json:"kind"`
 }
 
-// learn notes the defaults that an object gives to others.
-func (x *expander) learn(where string, raw []byte) {
-	if l, ok := asList(raw); ok {
-		for i, item := range l.items {
-			x.learn(l.where(where, i), item)
-		}
-		return
+// headerOf reads what an object is; nothing if it cannot be read, which is for others to complain of.
+func headerOf(raw []byte) (h header) {
+	if decode(raw, &h) != nil {
+		return header{}
 	}
-	var h header
-	if decode(raw, &h) != nil || h.APIVersion != "v1" || h.Kind != "Namespace" && h.Kind != "ConfigMap" {
-		return
+	return h
+}
+
+// learn notes the defaults that an object gives to others.
+func (d *Defaults) learn(raw []byte) error {
+	h := headerOf(raw)
+	if h.APIVersion != "v1" || h.Kind != "Namespace" && h.Kind != "ConfigMap" {
+		return nil
 	}
 	var o struct {
 		Metadata struct {
@@ -103,14 +157,14 @@ func (x *expander) learn(where string, raw []byte) {
 		Data map[string]string `json:"data"`
 	}
 	if err := decode(raw, &o); err != nil {
-		x.fail(where, fmt.Errorf("not a %s: %s", h.Kind, strings.TrimPrefix(err.Error(), "json: ")))
-		return
+		return fmt.Errorf("not a %s: %s", h.Kind, strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if h.Kind == "Namespace" {
-		x.namespaces[o.Metadata.Name] = o.Metadata.Annotations
+		d.Namespaces[o.Metadata.Name] = Namespace{o.Metadata.Labels, o.Metadata.Annotations}
 	} else if profile, ok := o.Metadata.Labels[ProfileLabel]; ok {
-		x.profiles[profile] = o.Data
+		d.Profiles[profile] = o.Data
 	}
+	return nil
 }
 
 // expand returns the object expanded, if that changes it.
@@ -128,8 +182,8 @@ func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
 	}
 	out, err := mutate.Expand(mutate.Input{
 		Object:     raw,
-		Namespace:  mutate.Namespace{Name: namespace, Annotations: x.namespaces[namespace]},
-		Profiles:   x.profiles,
+		Namespace:  mutate.Namespace{Name: namespace, Annotations: x.defaults.Namespaces[namespace].Annotations},
+		Profiles:   x.defaults.Profiles,
 		ClusterUID: x.ClusterUID,
 		Version:    x.Version,
 		Explain:    x.Explain,
@@ -137,15 +191,15 @@ func (x *expander) expand(where string, raw []byte) ([]byte, bool) {
 	var invalid *mutate.Invalid
 	switch {
 	case errors.As(err, &invalid):
-		x.outcomes = append(x.outcomes, Outcome{Where: where, Name: invalid.Name, Refused: invalid})
+		x.outcomes = append(x.outcomes, Outcome{Where: where, Document: x.document, Item: x.item, Name: invalid.Name, Namespace: namespace, Refused: invalid})
 		return nil, false
 	case err != nil:
 		x.fail(where, err)
 		return nil, false
-	case out.Role == "" && len(out.Operations) == 0:
+	case out.Role == "" && len(out.Operations) == 0 && !x.All:
 		return nil, false
 	}
-	x.outcomes = append(x.outcomes, Outcome{Where: where, Name: name, Output: out})
+	x.outcomes = append(x.outcomes, Outcome{Where: where, Document: x.document, Item: x.item, Name: name, Namespace: namespace, Output: out})
 	if len(out.Operations) == 0 {
 		return nil, false
 	}
@@ -176,6 +230,7 @@ func identity(raw []byte) (name, namespace string) {
 func (x *expander) expandList(where string, l list) ([]byte, bool) {
 	some := false
 	for i, item := range l.items {
+		x.item = i
 		if raw, changed := x.expand(l.where(where, i), item); changed {
 			l.items[i], some = raw, true
 		}

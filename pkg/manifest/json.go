@@ -43,7 +43,7 @@ func parseJSON(file string, data []byte) ([]Document, error) {
 			fail(start+jsonOffset(err), "not JSON: "+jsonReason(err))
 			continue
 		}
-		doc := Document{File: file, Number: number, Line: lineAt(data, start), Text: text, JSON: text}
+		doc := Document{File: file, Number: number, Line: lineAt(data, start), Text: text, JSON: text, start: start, end: end}
 		if reason := notAnObject(text); reason != "" {
 			fail(start, reason)
 		}

@@ -25,6 +25,9 @@ const (
 	StdinName = "stdin"
 )
 
+// byteOrderMark is what some editors put before UTF-8.
+const byteOrderMark = "\xef\xbb\xbf"
+
 // extensions are those of the files that are read in a folder.
 var extensions = []string{".yaml", ".yml", ".json"}
 
@@ -42,6 +45,9 @@ type Document struct {
 	JSON []byte
 	// YAML tells that Text is YAML. JSON is YAML too, but for the tabs that it may be indented with.
 	YAML bool
+
+	// start and end are where Text was read, as offsets in the file behind its byte order mark; for Splice.
+	start, end int
 }
 
 // Where is the document's place for messages: file:line: document n.
@@ -162,7 +168,7 @@ func load(file string, stdin io.Reader, limit int64) ([]byte, error) {
 // taken. The error joins a [SyntaxError] for every document that cannot be read: malformed, a key twice in an object,
 // or not an object with apiVersion and kind.
 func Parse(file string, data []byte) ([]Document, error) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	onlyJSON := filepath.Ext(file) == ".json"
 	if onlyJSON || startsLikeJSON(data) {
 		docs, err := parseJSON(file, data)

@@ -66,7 +66,7 @@ func split(data []byte) []Document {
 	now := Document{Number: 1, Line: 1}
 	start, line := 0, 1
 	flush := func(end, next, nextLine int) {
-		now.Text = data[start:end]
+		now.Text, now.start, now.end = data[start:end], start, end
 		if len(bytes.TrimSpace(now.Text)) > 0 {
 			docs = append(docs, now)
 			now.Number++

@@ -83,7 +83,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}()
 
 	for _, part := range []func(context.Context) error{
-		d.startControlPlane, d.startWebhook, d.apply, d.applyAgain, d.pods, d.change, d.refuse,
+		d.startControlPlane, d.startWebhook, d.apply, d.applyAgain, d.pods, d.change, d.refuse, d.judge,
 	} {
 		if err := part(ctx); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,8 +43,20 @@ func (d *demo) startControlPlane(ctx context.Context) (err error) {
 		return err
 	}
 	d.say("   Kubernetes %s answers after %.1f s", v.ServerVersion.GitVersion, time.Since(began).Seconds())
+	// Every cluster that one can run Kafka in has one, and a policy tells of one that has not.
+	_, report, err := d.server.Kubectl(ctx, defaultClass, "apply", "-f", "-")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, report)
+	}
 	return nil
 }
+
+const defaultClass = `apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: standard, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+provisioner: example.com/disk
+allowVolumeExpansion: true
+`
 
 // apply applies the manifest, and shows what stood in it and what became of it.
 func (d *demo) apply(ctx context.Context) error {
@@ -339,6 +352,47 @@ func (d *demo) refuse(ctx context.Context) error {
 	if !apierrors.IsNotFound(err) {
 		return fmt.Errorf("the refused StatefulSet is there: %w", err)
 	}
+	return nil
+}
+
+// risky can be expanded, and its brokers would be killed for their memory.
+const risky = `apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: risky
+  annotations:
+    metamorph.dev/role: kafka
+    metamorph.dev/heap: 1900Mi
+    metamorph.dev/memory: 2Gi
+spec: {replicas: 3}
+`
+
+// judge applies a manifest that a policy denies, then what the denial offers, and scales a set to too few nodes.
+func (d *demo) judge(ctx context.Context) error {
+	d.step("Policies judge the result, and say what would pass")
+	d.show(risky)
+	d.say("   $ kubectl apply -f -")
+	_, report, err := d.server.Kubectl(ctx, risky, "apply", "-f", "-")
+	if err == nil {
+		return errors.New("it was accepted")
+	}
+	d.show(report)
+	offer := regexp.MustCompile(`this passes: metamorph\.dev/heap: (\S+) \(MM301\)`).FindStringSubmatch(report)
+	if offer == nil {
+		return errors.New("the message offers no heap that would pass")
+	}
+	d.say("   $ kubectl apply -f -   # with metamorph.dev/heap: " + offer[1])
+	out, report, err := d.server.Kubectl(ctx, strings.Replace(risky, "1900Mi", offer[1], 1), "apply", "-f", "-")
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, report)
+	}
+	d.show(out)
+	d.say("   $ kubectl scale statefulset/risky --replicas=1")
+	_, report, err = d.server.Kubectl(ctx, "", "scale", "statefulset/risky", "--replicas=1")
+	if err == nil || !strings.Contains(report, "MM326") {
+		return fmt.Errorf("two of three controllers were removed: %w\n%s", err, report)
+	}
+	d.show(report)
 	return nil
 }
 

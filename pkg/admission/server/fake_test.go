@@ -25,6 +25,7 @@ type fakeAPI struct {
 
 	mu         sync.Mutex
 	registered []map[string]any
+	validating []map[string]any
 	paths      map[string]bool
 }
 
@@ -81,30 +82,8 @@ func (f *fakeAPI) start(t testing.TB) *rest.Config {
 		}
 		list(w, r, "ConfigMap", "v1", all)
 	})
-	const registrations = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-	mux.HandleFunc("GET "+registrations+"/{name}", func(w http.ResponseWriter, r *http.Request) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if len(f.registered) == 0 {
-			notFound(w, r.PathValue("name"))
-			return
-		}
-		write(w, f.registered[len(f.registered)-1])
-	})
-	save := func(w http.ResponseWriter, r *http.Request) {
-		raw, _ := io.ReadAll(r.Body)
-		var o map[string]any
-		if err := json.Unmarshal(raw, &o); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.registered = append(f.registered, o)
-		write(w, o)
-	}
-	mux.HandleFunc("POST "+registrations, save)
-	mux.HandleFunc("PUT "+registrations+"/{name}", save)
+	f.registrations(mux, "mutatingwebhookconfigurations", &f.registered)
+	f.registrations(mux, "validatingwebhookconfigurations", &f.validating)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.paths[r.Method+" "+r.URL.Path] = true
@@ -117,6 +96,34 @@ func (f *fakeAPI) start(t testing.TB) *rest.Config {
 	})
 	f.URL = srv.URL
 	return &rest.Config{Host: srv.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
+}
+
+// registrations keeps all that is written of a kind of registration.
+func (f *fakeAPI) registrations(mux *http.ServeMux, resource string, saved *[]map[string]any) {
+	at := "/apis/admissionregistration.k8s.io/v1/" + resource
+	mux.HandleFunc("GET "+at+"/{name}", func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if len(*saved) == 0 {
+			notFound(w, r.PathValue("name"))
+			return
+		}
+		write(w, (*saved)[len(*saved)-1])
+	})
+	save := func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		var o map[string]any
+		if err := json.Unmarshal(raw, &o); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		*saved = append(*saved, o)
+		write(w, o)
+	}
+	mux.HandleFunc("POST "+at, save)
+	mux.HandleFunc("PUT "+at+"/{name}", save)
 }
 
 // list answers a list, or a watch that begins with one.

@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -28,14 +30,16 @@ const profileLabel = setting.Prefix + "profile"
 // applied together with the StatefulSet may be some milliseconds ahead of the cache.
 type lookup struct {
 	cached, live client.Reader
+	objects      dynamic.Interface
 	// namespace is Metamorph's own, where the profiles are.
 	namespace string
 	log       logr.Logger
 }
 
 var (
-	_ admission.Namespaces = (*lookup)(nil)
-	_ admission.Profiles   = (*lookup)(nil)
+	_ admission.Namespaces   = (*lookup)(nil)
+	_ admission.Profiles     = (*lookup)(nil)
+	_ admission.StatefulSets = (*lookup)(nil)
 )
 
 // Namespace implements [admission.Namespaces].
@@ -48,7 +52,17 @@ func (l *lookup) Namespace(ctx context.Context, name string) (admission.Namespac
 	if err != nil {
 		return admission.Namespace{}, err
 	}
-	return admission.Namespace{UID: string(ns.UID), Annotations: ns.Annotations}, nil
+	return admission.Namespace{UID: string(ns.UID), Labels: ns.Labels, Annotations: ns.Annotations}, nil
+}
+
+// StatefulSet implements [admission.StatefulSets]. It asks the API server: a change of scale is rare, and a cache of whole
+// StatefulSets is large.
+func (l *lookup) StatefulSet(ctx context.Context, namespace, name string) (map[string]any, error) {
+	set, err := l.objects.Resource(appsv1.SchemeGroupVersion.WithResource("statefulsets")).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return set.Object, nil
 }
 
 // Profiles implements [admission.Profiles].
@@ -116,19 +130,23 @@ func cacheOptions(namespace string) cache.Options {
 	}
 }
 
-// slim drops what nobody asks for: the annotations of others, and who wrote which field.
+// maxAnnotation bounds the annotations of others that are kept: policies may look at a namespace's, and some tools keep whole
+// documents there.
+const maxAnnotation = 1024
+
+// slim drops what nobody asks for: who wrote which field, and large annotations of others.
 func slim(obj any) (any, error) {
 	o, ok := obj.(metav1.Object)
 	if !ok {
 		return obj, nil // a tombstone
 	}
 	o.SetManagedFields(nil)
-	ours := map[string]string{}
+	few := map[string]string{}
 	for k, v := range o.GetAnnotations() {
-		if strings.HasPrefix(k, setting.Prefix) {
-			ours[k] = v
+		if strings.HasPrefix(k, setting.Prefix) || len(v) <= maxAnnotation && k != corev1.LastAppliedConfigAnnotation {
+			few[k] = v
 		}
 	}
-	o.SetAnnotations(ours)
+	o.SetAnnotations(few)
 	return obj, nil
 }

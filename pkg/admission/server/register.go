@@ -14,25 +14,36 @@ import (
 	"github.com/metamorph-k8s/metamorph/pkg/admission"
 )
 
-// register creates or updates the webhook's registration.
+// register creates or updates the registrations of both kinds.
 func register(ctx context.Context, c client.Client, o admission.RegistrationOptions) error {
-	want := admission.Registration(o)
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		var have admissionregistrationv1.MutatingWebhookConfiguration
-		err := c.Get(ctx, client.ObjectKeyFromObject(want), &have)
+	mutating, validating := admission.Registration(o), admission.ValidatingRegistration(o)
+	var haveMutating admissionregistrationv1.MutatingWebhookConfiguration
+	err := put(ctx, c, mutating, &haveMutating, func() { haveMutating.Webhooks = mutating.Webhooks })
+	if err != nil {
+		return fmt.Errorf("registering the webhook: %w", err)
+	}
+	var haveValidating admissionregistrationv1.ValidatingWebhookConfiguration
+	err = put(ctx, c, validating, &haveValidating, func() { haveValidating.Webhooks = validating.Webhooks })
+	if err != nil {
+		return fmt.Errorf("registering the policies: %w", err)
+	}
+	return nil
+}
+
+// put creates want, or reads have, changes it and writes it back.
+func put(ctx context.Context, c client.Client, want, have client.Object, change func()) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		err := c.Get(ctx, client.ObjectKeyFromObject(want), have)
 		if apierrors.IsNotFound(err) {
-			return c.Create(ctx, want.DeepCopy())
+			fresh, _ := want.DeepCopyObject().(client.Object)
+			return c.Create(ctx, fresh)
 		}
 		if err != nil {
 			return err
 		}
-		have.Webhooks = want.Webhooks
-		return c.Update(ctx, &have)
+		change()
+		return c.Update(ctx, have)
 	})
-	if err != nil {
-		return fmt.Errorf("registering the webhook: %w", err)
-	}
-	return nil
 }
 
 // registrationURL completes the URL under which the API server finds this process: port 0, or none, stands for the one

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,13 +21,20 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	ctrladmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/metamorph-k8s/metamorph/pkg/admission"
+	"github.com/metamorph-k8s/metamorph/pkg/audit"
+	inventory "github.com/metamorph-k8s/metamorph/pkg/cluster"
+	"github.com/metamorph-k8s/metamorph/pkg/policy"
+	"github.com/metamorph-k8s/metamorph/pkg/policy/source"
+	"github.com/metamorph-k8s/metamorph/pkg/review"
 )
 
 // Options say how to serve.
@@ -57,6 +66,14 @@ type Options struct {
 	// self-signed certificate; "" for not.
 	Register string
 
+	// PolicyFolders hold policies of one's own; they are read again when they change.
+	PolicyFolders []string
+	// Certificates lets policies see the certificates (not the keys) in the Secrets that tls-secret names. It needs the right
+	// to get Secrets.
+	Certificates bool
+	// AuditInterval is how often everything that is stored is judged; 0 means never.
+	AuditInterval time.Duration
+
 	// DrainDelay is how long requests are still taken after the end has begun and readiness is off: kube-proxy needs a
 	// moment to hear of it.
 	DrainDelay time.Duration
@@ -73,6 +90,12 @@ type server struct {
 
 	certificate certificate
 	cluster     cluster.Cluster
+	objects     dynamic.Interface
+	engine      *policy.Engine
+	policies    *policySources
+	inventory   *inventory.Watcher
+	find        *lookup
+	reviewer    *review.Reviewer
 	ca          []byte // of a self-signed certificate
 	synced      atomic.Bool
 	draining    atomic.Bool
@@ -93,11 +116,47 @@ func Run(ctx context.Context, o Options) error {
 	if err := s.makeCluster(); err != nil {
 		return err
 	}
+	if err := s.makePolicies(); err != nil {
+		return err
+	}
 	webhook, err := s.webhook()
 	if err != nil {
 		return err
 	}
 	return s.run(ctx, webhook)
+}
+
+// makePolicies loads the built-in policies, and prepares what they see.
+func (s *server) makePolicies() (err error) {
+	if s.objects, err = dynamic.NewForConfig(s.Config); err != nil {
+		return err
+	}
+	s.engine = &policy.Engine{Inventory: &policy.Inventory{}}
+	if s.policies, err = newPolicySources(s.engine, s.objects, s.Namespace, s.Log.WithName("policies")); err != nil {
+		return err
+	}
+	for _, dir := range s.PolicyFolders {
+		files, err := source.ReadFolder(dir)
+		if err == nil {
+			err = s.policies.manager.Put(source.FolderName(dir), files)
+		}
+		if err != nil {
+			return err // there is no last good state yet
+		}
+	}
+	s.inventory, err = inventory.New(s.Config, s.engine.Inventory, inventory.Options{Certificates: s.Certificates, Log: s.Log.WithName("inventory")})
+	if err != nil {
+		return err
+	}
+	s.find = &lookup{cached: s.cluster.GetCache(), live: s.cluster.GetAPIReader(), objects: s.objects, namespace: s.Namespace, log: s.Log}
+	s.reviewer = &review.Reviewer{Engine: s.engine, Version: s.Version, Options: policy.Options{Failed: s.failed}}
+	return nil
+}
+
+// failed logs a policy that could not be evaluated. The details may hold values of the object, so they are for debugging.
+func (s *server) failed(p *policy.Policy, err error) {
+	s.Log.Info("A policy could not be evaluated", "policy", p.Code, "file", p.File)
+	s.Log.V(1).Info("A policy could not be evaluated", "policy", p.Code, "details", err.Error())
 }
 
 func (s *server) makeCertificate() (err error) {
@@ -121,7 +180,9 @@ func (s *server) makeCluster() error {
 		o.Scheme = scheme
 		o.Logger = s.Log
 		o.Cache = cacheOptions(s.Namespace)
-		o.Client.Cache = &client.CacheOptions{DisableFor: []client.Object{&admissionregistrationv1.MutatingWebhookConfiguration{}}}
+		o.Client.Cache = &client.CacheOptions{DisableFor: []client.Object{
+			&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfiguration{},
+		}}
 		o.MapperProvider = func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return newMapper(), nil }
 	})
 	if err != nil {
@@ -141,7 +202,8 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.ConfigMap{}, &corev1.ConfigMapList{})
 	scheme.AddKnownTypes(admissionregistrationv1.SchemeGroupVersion,
-		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfigurationList{})
+		&admissionregistrationv1.MutatingWebhookConfiguration{}, &admissionregistrationv1.MutatingWebhookConfigurationList{},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{}, &admissionregistrationv1.ValidatingWebhookConfigurationList{})
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
 	metav1.AddToGroupVersion(scheme, admissionregistrationv1.SchemeGroupVersion)
 	return scheme, metav1.AddMetaToScheme(scheme)
@@ -155,19 +217,26 @@ func newMapper() meta.RESTMapper {
 	// A cache of one namespace asks for the list's scope too.
 	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMapList"), meta.RESTScopeNamespace)
 	m.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
+	m.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"), meta.RESTScopeRoot)
 	return m
 }
 
 // webhook is what is served with TLS.
 func (s *server) webhook() (http.Handler, error) {
-	find := &lookup{cached: s.cluster.GetCache(), live: s.cluster.GetAPIReader(), namespace: s.Namespace, log: s.Log}
-	mutator := &admission.Mutator{Namespaces: find, Profiles: find, Version: s.Version, Metrics: admissionMetrics()}
-	mutate, err := admission.Serve(mutator, s.Log)
-	if err != nil {
-		return nil, err
-	}
 	mux := http.NewServeMux()
-	mux.Handle("POST "+admission.MutatePath, mutate)
+	mutator := &admission.Mutator{Namespaces: s.find, Profiles: s.find, Version: s.Version, Metrics: admissionMetrics()}
+	validator := &admission.Validator{
+		Namespaces: s.find, Profiles: s.find, StatefulSets: s.find, Certificates: s.inventory, Reviewer: s.reviewer, Metrics: admissionMetrics(), Own: s.Namespace,
+	}
+	for path, h := range map[string]ctrladmission.Handler{
+		admission.MutatePath: mutator, admission.ValidatePath: validator, admission.ValidateScalePath: validator,
+	} {
+		handler, err := admission.Serve(h, s.Log)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("POST "+path, handler)
+	}
 	s.health(mux)
 	return mux, nil
 }
@@ -200,6 +269,10 @@ func (s *server) notReady() string {
 		return errNoCertificate.Error()
 	case !s.synced.Load():
 		return "the caches are not complete yet"
+	case !s.policies.synced.Load():
+		return "the policies are not read yet"
+	case !s.inventory.Synced():
+		return "what policies see of the cluster is not complete yet"
 	}
 	return ""
 }
@@ -243,7 +316,7 @@ func (s *server) run(ctx context.Context, webhook http.Handler) error {
 	// The parts outlive the context until they are drained.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	parts := make(chan error, 5)
+	parts := make(chan error, 8+len(s.PolicyFolders))
 	left := 0
 	start := func(part func() error) {
 		left++
@@ -256,6 +329,15 @@ func (s *server) run(ctx context.Context, webhook http.Handler) error {
 	}
 	if !s.SelfSigned {
 		start(func() error { return s.certificate.watch(running, s.CertFile, s.KeyFile, s.Log) })
+	}
+	start(func() error { return s.policies.watch(running) })
+	start(func() error { return s.inventory.Run(running) })
+	start(func() error { return lead(running, s.Config, s.Namespace, s.Log.WithName("leader"), s.asLeader) })
+	for _, dir := range s.PolicyFolders {
+		start(func() error {
+			s.policies.manager.WatchFolder(running, dir, folderInterval, func(err error) { s.Log.Error(err, "A folder of policies cannot be read", "folder", dir) })
+			return nil
+		})
 	}
 	start(func() error { return s.prepare(running, tlsListener.Addr()) })
 	if s.Listening != nil {
@@ -286,12 +368,32 @@ func (s *server) run(ctx context.Context, webhook http.Handler) error {
 	return failure
 }
 
+// folderInterval is how often a folder of policies is read.
+const folderInterval = 5 * time.Second
+
+// asLeader is what one replica does for all.
+func (s *server) asLeader(ctx context.Context) {
+	recorder, err := audit.NewRecorder(s.Config)
+	if err != nil {
+		s.Log.Error(err, "There will be no events")
+		recorder = nil
+	}
+	var work sync.WaitGroup
+	work.Go(func() { s.policies.report(ctx, recorder) })
+	if s.AuditInterval > 0 {
+		work.Go(func() { s.audit(ctx, recorder) })
+	}
+	work.Wait()
+}
+
 // prepare waits for the caches, then registers the webhook if that was asked for.
 func (s *server) prepare(ctx context.Context, listening net.Addr) error {
 	if !s.cluster.GetCache().WaitForCacheSync(ctx) {
 		return nil // the end came first
 	}
 	s.synced.Store(true)
+	// Compiling the policies leaves several times as much garbage as they take; a server at rest would keep it for minutes.
+	debug.FreeOSMemory()
 	s.Log.Info("Ready to serve, if there is a certificate")
 	if s.Register == "" {
 		return nil
@@ -307,7 +409,7 @@ func (s *server) prepare(ctx context.Context, listening net.Addr) error {
 		}
 		return err
 	}
-	s.Log.Info("Registered the webhook", "url", url, "undo", "kubectl delete mutatingwebhookconfiguration "+admission.RegistrationName)
+	s.Log.Info("Registered the webhook", "url", url, "undo", "kubectl delete mutatingwebhookconfiguration/"+admission.RegistrationName+" validatingwebhookconfiguration/"+admission.ValidatingRegistrationName)
 	return nil
 }
 

@@ -217,6 +217,10 @@ func canonicalise(obj object, name string, roundUp bool) {
 	if !ok || v == nil {
 		return
 	}
+	switch v.(type) {
+	case object, []any: // no quantity, and not comparable
+		return
+	}
 	if c := canonical(v, roundUp); c != v {
 		obj[name] = c
 	}

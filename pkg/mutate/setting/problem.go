@@ -36,6 +36,10 @@ const (
 	RoleRemoved   Code = "MM203"
 	HandEdited    Code = "MM204"
 	OtherName     Code = "MM205"
+	NotExpanded   Code = "MM206"
+
+	// PolicyFailed is the only code of the series MM3xx that is no policy's.
+	PolicyFailed Code = "MM300"
 )
 
 // Codes tells of every code what it means and what to do, for the reference and the troubleshooting pages.
@@ -65,6 +69,8 @@ var Codes = []struct {
 	{RoleRemoved, "role removed from a managed StatefulSet", "Set metamorph.dev/managed: \"false\" to make Metamorph let go; the pods stay as they are."},
 	{HandEdited, "a rendered configuration file edited by hand", "Write the line into metamorph.dev/config instead."},
 	{OtherName, "an expanded manifest under another name", "Apply the source that the message points to, under the new name."},
+	{NotExpanded, "an annotated StatefulSet that nobody expanded", "The mutating webhook was not called: see whether its registration, 00-metamorph, is there and covers the namespace. Then apply again."},
+	{PolicyFailed, "a policy could not be evaluated", "Mend the policy that the message names, or tune its onError; the log at the level debug has the details. Until then it counts as if it had found something."},
 }
 
 // Problem is one reason to refuse an object: which field, what was read, what is allowed, and an example.

@@ -104,6 +104,19 @@ func (v *Value) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// ParseValues reads what AppendValues writes, in one pass.
+func ParseValues(raw []byte) (map[string]Value, error) {
+	var all map[string]value
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return nil, err
+	}
+	out := make(map[string]Value, len(all))
+	for k, v := range all {
+		out[k] = Value{Text: v.Value, Origin: parseOrigin(v.From), Of: v.Of}
+	}
+	return out, nil
+}
+
 // Layer is one place that settings are written in.
 type Layer struct {
 	Origin Origin

@@ -200,7 +200,7 @@ func checkConfig(r *setting.Resolver, lines *setting.Properties) {
 			continue
 		}
 		if k, ok := known.Lookup(key); ok && k.Sensitive && !strings.HasPrefix(value, "${") && guard(r.Role, key) == "" {
-			report(setting.Password, key, "", "is a password, which everybody who can read the object can read", "a reference that Kafka resolves in the pod", "${env:NAME}")
+			report(setting.Password, key, "", "is a password, which everybody who can read the object can read", "nothing: leave the line out; what is secret comes from the Secrets that the annotations name", exampleLine(r.Role))
 			continue
 		}
 		if strings.Contains(value, setting.SASLDir) || strings.Contains(value, setting.TLSDir) {
