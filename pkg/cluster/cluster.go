@@ -80,6 +80,7 @@ func New(config *rest.Config, inventory *policy.Inventory, o Options) (*Watcher,
 			k.labels = nameLabel
 		}
 		w.kinds = append(w.kinds, k)
+		inventory.Await(observed.Kind)
 	}
 	w.unanswered.Store(int32(len(w.kinds))) //nolint:gosec // a handful
 	return w, nil

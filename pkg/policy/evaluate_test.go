@@ -286,6 +286,16 @@ deny contains "by index" if data.cluster.LimitRange.shop.limits.spec.limits[0].t
 			must(t, i.Put("StorageClass", "", "fast", map[string]any{}))
 			i.Remove("StorageClass", "", "fast")
 		}, []string{"no class"}},
+		"a part of a kind": {func(i *policy.Inventory) {
+			i.Await("StorageClass")
+			must(t, i.Put("StorageClass", "", "slow", map[string]any{}))
+		}, nil},
+		"the rest of it": {func(i *policy.Inventory) {
+			i.Await("StorageClass")
+			must(t, i.Put("StorageClass", "", "slow", map[string]any{}))
+			i.Know("StorageClass")
+		}, []string{"no class"}},
+		"taken out of nothing": {func(i *policy.Inventory) { i.Remove("StorageClass", "", "slow") }, nil},
 		"of all namespaces": {func(i *policy.Inventory) {
 			must(t, i.Put("StatefulSet", "bank", "a", map[string]any{"clusterID": "x"}))
 		}, []string{"in another namespace"}},

@@ -22,6 +22,8 @@ type shelf struct {
 	objects map[string]map[string]*ast.Term
 	// whole is all of them as policies see it; nil when it has to be made.
 	whole ast.Value
+	// partial tells that there are more, so that policies must not see it yet.
+	partial bool
 }
 
 // Put adds an object, or replaces it. Namespace is empty for a kind of the cluster. The caller must not change the object
@@ -46,7 +48,10 @@ func (i *Inventory) Put(kind, namespace, name string, obj map[string]any) error 
 func (i *Inventory) Remove(kind, namespace, name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s := i.shelf(kind)
+	s := i.kinds[kind]
+	if s == nil {
+		return // and stays unknown
+	}
 	delete(s.objects[namespace], name)
 	if len(s.objects[namespace]) == 0 {
 		delete(s.objects, namespace)
@@ -60,7 +65,16 @@ func (i *Inventory) Know(kinds ...string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, k := range kinds {
-		i.shelf(k)
+		i.shelf(k).partial = false
+	}
+}
+
+// Await keeps kinds unknown to policies, whatever is put into them, until Know: a part of a kind is worse than nothing of it.
+func (i *Inventory) Await(kinds ...string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, k := range kinds {
+		i.shelf(k).partial = true
 	}
 }
 
@@ -103,12 +117,14 @@ func (i *Inventory) find(path []string) ast.Value {
 	if len(path) == 0 {
 		out := ast.NewObject()
 		for kind, s := range i.kinds {
-			out.Insert(ast.StringTerm(kind), ast.NewTerm(s.all()))
+			if !s.partial {
+				out.Insert(ast.StringTerm(kind), ast.NewTerm(s.all()))
+			}
 		}
 		return out
 	}
 	s := i.kinds[path[0]]
-	if s == nil {
+	if s == nil || s.partial {
 		return nil
 	}
 	var v ast.Value

@@ -97,6 +97,7 @@ type server struct {
 	find        *lookup
 	reviewer    *review.Reviewer
 	ca          []byte // of a self-signed certificate
+	began       time.Time
 	synced      atomic.Bool
 	draining    atomic.Bool
 }
@@ -109,7 +110,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Register != "" && !o.SelfSigned {
 		return errRegister
 	}
-	s := &server{Options: o}
+	s := &server{Options: o, began: time.Now()}
 	if err := s.makeCertificate(); err != nil {
 		return err
 	}
@@ -260,6 +261,10 @@ func (s *server) health(mux *http.ServeMux) {
 	})
 }
 
+// inventoryPatience is how long readiness waits for what policies see of the cluster. A kind that cannot be listed, for
+// whatever reason, is unknown to policies, which they can live with; an unready webhook that fails closed nobody can.
+const inventoryPatience = 30 * time.Second
+
 // notReady tells why requests should go to another replica; "" if they should not.
 func (s *server) notReady() string {
 	switch {
@@ -271,7 +276,7 @@ func (s *server) notReady() string {
 		return "the caches are not complete yet"
 	case !s.policies.synced.Load():
 		return "the policies are not read yet"
-	case !s.inventory.Synced():
+	case !s.inventory.Synced() && time.Since(s.began) < inventoryPatience:
 		return "what policies see of the cluster is not complete yet"
 	}
 	return ""
