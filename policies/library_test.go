@@ -1,6 +1,7 @@
 package policies_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -236,7 +237,7 @@ func TestFormatted(t *testing.T) {
 		want, err := format.SourceWithOpts(file, text, format.Opts{RegoVersion: ast.RegoV1})
 		if err != nil {
 			t.Error(err)
-		} else if string(want) != string(text) {
+		} else if !bytes.Equal(want, text) {
 			t.Errorf("%s is not formatted; opa fmt -w %s", file, file)
 		}
 	}

@@ -275,7 +275,7 @@ func statefulSetOf(t *testing.T, pod map[string]any) (map[string]any, *corev1.Po
 
 func podView(obj map[string]any) *policy.View {
 	return policy.NewView(policy.Input{
-		Operation: policy.Create, Role: "kafka", Profile: "production", Object: obj, Namespace: policy.Namespace{Name: "y"}, Now: time.Unix(1, 0),
+		Operation: policy.Create, Role: "kafka", Profile: "production", Object: obj, Namespace: policy.Namespace{Name: "y", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}, Now: time.Unix(1, 0),
 	})
 }
 

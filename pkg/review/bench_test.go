@@ -15,13 +15,13 @@ import (
 )
 
 // reviewer has the built-in library.
-func reviewer(tb testing.TB, more ...*policy.Bundle) *review.Reviewer {
+func reviewer(tb testing.TB) *review.Reviewer {
 	tb.Helper()
 	bundle, err := library().Load(policies.Source())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	set, err := policy.NewSet(append([]*policy.Bundle{bundle}, more...))
+	set, err := policy.NewSet([]*policy.Bundle{bundle})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -82,23 +82,28 @@ func TestFixes(t *testing.T) {
 		"one that cannot be read": {few("many"), func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) }, []string{"partitions="}},
 		"of no annotation that exists": {
 			`deny contains {"msg": "few", "annotation": "partitionz", "fix": "12"} if partitions < 6`,
-			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) }, []string{"partitionz="},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) },
+			[]string{"partitionz="},
 		},
 		"one that the expansion refuses": {
 			`deny contains {"msg": "few copies", "annotation": "replication-factor", "fix": "9"} if lib.setting("replication-factor") == "3"`,
-			func() *review.Request { return request(policy.Create, expanded(t, nil, ""), nil) }, []string{"replication-factor="},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, ""), nil) },
+			[]string{"replication-factor="},
 		},
 		"one that brings another problem": {
 			few("12") + "\n\ndeny contains \"many\" if partitions > 9",
-			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) }, []string{"partitions="},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) },
+			[]string{"partitions="},
 		},
 		"two, one of which works": {
 			few("12") + "\n\n" + `deny contains {"msg": "short", "annotation": "retention", "fix": "nonsense"} if lib.setting("retention") == "168h"` + "\n\n" + `deny contains {"msg": "retention", "annotation": "retention", "fix": "nonsense"} if input.settings.retention.value`,
-			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) }, []string{"partitions=12", "retention="},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) },
+			[]string{"partitions=12", "retention="},
 		},
 		"two for one annotation, each of which works": {
 			few("12") + "\n\n" + strings.Replace(few("24"), "are few", "are really few", 1),
-			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) }, []string{"partitions=12", "partitions=24"},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, three), nil) },
+			[]string{"partitions=12", "partitions=24"},
 		},
 		"of an update": {few("12"), func() *review.Request {
 			return request(policy.Update, expanded(t, nil, three), expanded(t, nil, `,"metamorph.dev/partitions":"8"`))
@@ -106,7 +111,8 @@ func TestFixes(t *testing.T) {
 		"of an audit": {few("12"), func() *review.Request { return request(policy.AuditRun, expanded(t, nil, three), nil) }, []string{"partitions=12"}},
 		"of a change that an audit's object cannot have": {
 			`deny contains {"msg": "clear", "annotation": "sasl", "fix": "plain"} if lib.setting("sasl") == "scram-sha-512"`,
-			func() *review.Request { return request(policy.AuditRun, expanded(t, nil, ""), nil) }, []string{"sasl="},
+			func() *review.Request { return request(policy.AuditRun, expanded(t, nil, ""), nil) },
+			[]string{"sasl="},
 		},
 		"of a deletion": {few("12"), func() *review.Request {
 			obj := expanded(t, nil, three)
@@ -114,7 +120,8 @@ func TestFixes(t *testing.T) {
 		}, []string{"partitions="}},
 		"of the number of nodes": {
 			`deny contains {"msg": "few nodes", "annotation": "replicas", "fix": "5"} if input.replicas < 5`,
-			func() *review.Request { return request(policy.Create, expanded(t, nil, ""), nil) }, []string{"replicas=5"},
+			func() *review.Request { return request(policy.Create, expanded(t, nil, ""), nil) },
+			[]string{"replicas=5"},
 		},
 		"of a change of scale": {
 			`deny contains {"msg": "few nodes", "annotation": "replicas", "fix": "5"} if input.replicas < 5`,
@@ -129,7 +136,8 @@ func TestFixes(t *testing.T) {
 			`deny contains {"msg": "plain", "annotation": "heap", "fix": "1Gi"} if input.role == "plain"`,
 			func() *review.Request {
 				return request(policy.Create, map[string]any{"kind": "StatefulSet", "metadata": map[string]any{"name": "x"}}, nil)
-			}, []string{"heap="},
+			},
+			[]string{"heap="},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,6 +270,9 @@ func TestDocuments(t *testing.T) {
 
 // TestAllocations holds the built-in library to a budget on the three-line manifest: 5,000 allocations.
 func TestAllocations(t *testing.T) {
+	if raced {
+		t.Skip("the race detector allocates, too")
+	}
 	r, req := reviewer(t), threeLines(t)
 	if got := testing.AllocsPerRun(20, func() { r.Review(context.Background(), req) }); got > 5000 {
 		t.Errorf("%v allocations", got)

@@ -1,5 +1,5 @@
 # METADATA
-# title: the pods ask for more than the Pod Security Standard restricted allows
+# title: the pods ask for more than the Pod Security Standard allows
 # description: >-
 #   Somebody who takes over the process may do whatever its container may. As root, with capabilities, in a namespace of
 #   the host or with a folder of it, that is soon the node and every other pod on it. Where a namespace enforces the
@@ -14,6 +14,14 @@
 #     user and fsGroup to a group, so that it may still write to its volumes.
 #   match:
 #     roles: [kafka, zookeeper]
+#   parameters:
+#     level:
+#       type: string
+#       enum: [baseline, restricted]
+#       default: baseline
+#       description: >-
+#         The level of the standard that is held everywhere. Where a namespace enforces restricted itself, by the label
+#         pod-security.kubernetes.io/enforce, that level is held in any case.
 package metamorph.policies.pod_security
 
 # This is the standard's newest version, that of Kubernetes 1.37; a test holds it against Kubernetes's own evaluator.
@@ -22,6 +30,17 @@ package metamorph.policies.pod_security
 # stands a comparison with ==, a plain path, or a function of variables; in "not input.a in b", a missing input.a would
 # make the rule undefined, and the pod pass. The pod and its containers have rules of their own, because OPA's index looks
 # at paths without variables before it evaluates a rule.
+
+# What only the level restricted forbids denies where that is wanted, or where the pods would be refused without it: a sidecar
+# as most people write it is no fault of its own.
+deny contains finding if {
+	strict
+	some finding in restricted
+}
+
+strict if data.parameters.level == "restricted"
+
+strict if input.namespace.labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 # The host's namespaces.
 
@@ -49,14 +68,14 @@ deny contains in_container(name, "securityContext.privileged", "privileged: true
 	input.containers[name].spec.securityContext.privileged == true
 }
 
-deny contains in_container(name, "securityContext.allowPrivilegeEscalation", "is not set to false; allowed: false") if {
+restricted contains in_container(name, "securityContext.allowPrivilegeEscalation", "is not set to false; allowed: false") if {
 	some name
 	container := input.containers[name]
 	not container.spec.securityContext.allowPrivilegeEscalation == false
 	not windows
 }
 
-deny contains in_container(name, "securityContext.capabilities.drop", "does not drop all; allowed: [ALL]") if {
+restricted contains in_container(name, "securityContext.capabilities.drop", "does not drop all; allowed: [ALL]") if {
 	some name
 	container := input.containers[name]
 	not container.spec.securityContext.capabilities.drop[0] == "ALL" # it is alone in most pods
@@ -66,28 +85,43 @@ deny contains in_container(name, "securityContext.capabilities.drop", "does not 
 
 drops_all(name) if "ALL" in input.containers[name].spec.securityContext.capabilities.drop
 
-deny contains in_container(name, "securityContext.capabilities.add", msg) if {
+restricted contains in_container(name, "securityContext.capabilities.add", msg) if {
 	some name
 	capability := input.containers[name].spec.securityContext.capabilities.add[_]
+	capability in baseline_capabilities
 	capability != "NET_BIND_SERVICE"
 	not windows
 	msg := sprintf("adds %v; allowed: NET_BIND_SERVICE", [capability])
 }
 
+deny contains in_container(name, "securityContext.capabilities.add", msg) if {
+	some name
+	capability := input.containers[name].spec.securityContext.capabilities.add[_]
+	not capability in baseline_capabilities
+	not windows
+	msg := sprintf("adds %v; allowed: NET_BIND_SERVICE", [capability])
+}
+
+# Those that container runtimes give without being asked.
+baseline_capabilities := {
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+	"SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+}
+
 # Users.
 
-deny contains in_pod("securityContext.runAsNonRoot", "runAsNonRoot: false; allowed: true") if {
+restricted contains in_pod("securityContext.runAsNonRoot", "runAsNonRoot: false; allowed: true") if {
 	input.pod.securityContext.runAsNonRoot == false
 	not own_users
 }
 
-deny contains in_container(name, "securityContext.runAsNonRoot", "runAsNonRoot: false; allowed: true") if {
+restricted contains in_container(name, "securityContext.runAsNonRoot", "runAsNonRoot: false; allowed: true") if {
 	some name
 	input.containers[name].spec.securityContext.runAsNonRoot == false
 	not own_users
 }
 
-deny contains in_container(name, "securityContext.runAsNonRoot", "set neither here nor for the pod; allowed: true") if {
+restricted contains in_container(name, "securityContext.runAsNonRoot", "set neither here nor for the pod; allowed: true") if {
 	not input.pod.securityContext.runAsNonRoot == true
 	not input.pod.securityContext.runAsNonRoot == false
 	not own_users
@@ -97,12 +131,12 @@ deny contains in_container(name, "securityContext.runAsNonRoot", "set neither he
 	not container.spec.securityContext.runAsNonRoot == false
 }
 
-deny contains in_pod("securityContext.runAsUser", "runAsUser: 0, which is root; allowed: any other") if {
+restricted contains in_pod("securityContext.runAsUser", "runAsUser: 0, which is root; allowed: any other") if {
 	input.pod.securityContext.runAsUser == 0
 	not own_users
 }
 
-deny contains in_container(name, "securityContext.runAsUser", "runAsUser: 0, which is root; allowed: any other") if {
+restricted contains in_container(name, "securityContext.runAsUser", "runAsUser: 0, which is root; allowed: any other") if {
 	some name
 	input.containers[name].spec.securityContext.runAsUser == 0
 	not own_users
@@ -127,7 +161,7 @@ deny contains in_container(name, "securityContext.seccompProfile.type", seccomp(
 	not windows
 }
 
-deny contains in_container(name, "securityContext.seccompProfile.type", msg) if {
+restricted contains in_container(name, "securityContext.seccompProfile.type", msg) if {
 	not input.pod.securityContext.seccompProfile.type
 	not windows
 	some name
@@ -213,10 +247,15 @@ sysctls := {
 
 # Volumes: no folder of the host, and no storage that was not granted by a claim.
 
-deny contains in_pod(path, msg) if {
+deny contains in_pod(sprintf("volumes[%s].hostPath", [name]), "a folder of the host; allowed: a claim, or what ends with the pod") if {
+	some name
+	input.volumes[name].hostPath != null
+}
+
+restricted contains in_pod(path, msg) if {
 	source := input.volumes[name][type]
 	not type in {
-		"name",
+		"name", "hostPath",
 		"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret",
 	}
 	source != null

@@ -172,7 +172,7 @@ func TestFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{filepath.ToSlash(filepath.Join(dir, "one/one.rego")): "1", "config.yaml": "ours"}
+	want := map[string]string{filepath.ToSlash(filepath.Join(dir, "one", "one.rego")): "1", "config.yaml": "ours"}
 	if diff := cmp.Diff(want, files); diff != "" {
 		t.Errorf("files (-want +got)\n%s", diff)
 	}
