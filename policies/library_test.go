@@ -24,7 +24,7 @@ import (
 )
 
 func loader() *policy.Loader {
-	return &policy.Loader{Libraries: policies.Libraries(), Schema: policy.InputSchema()}
+	return policies.Loader()
 }
 
 // TestLibrary runs the fixtures and unit tests of every policy. Each line of Rego must be covered, and every decision be the

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 	"github.com/metamorph-k8s/metamorph/pkg/policy"
 )
 
@@ -21,6 +22,15 @@ func Source() *policy.Source { return must(Read(files, "policies")) }
 
 // Libraries returns the Rego packages that policies may import.
 func Libraries() *policy.Source { return must(ReadLibraries(files, "policies")) }
+
+// Loader compiles policies as Metamorph does, the built-in ones and others.
+func Loader() *policy.Loader {
+	roles := make([]string, len(setting.Roles))
+	for i, r := range setting.Roles {
+		roles[i] = string(r)
+	}
+	return &policy.Loader{Libraries: Libraries(), Schema: policy.InputSchema(), Kinds: []string{"StatefulSet"}, Roles: roles}
+}
 
 func must(src *policy.Source, err error) *policy.Source {
 	if err != nil {

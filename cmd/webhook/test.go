@@ -78,7 +78,7 @@ policy needs at least one fixture that it finds something in, and one that it al
 
 // loader compiles policies with what Metamorph has for them.
 func loader() *policy.Loader {
-	return &policy.Loader{Libraries: policies.Libraries(), Schema: policy.InputSchema()}
+	return policies.Loader()
 }
 
 func printTests(w io.Writer, report *policytest.Report, verbose bool, took time.Duration) {

@@ -172,7 +172,8 @@ func rules() []runtime.Object {
 			// Profiles and policies; patch writes the status of policies.
 			rule("", "configmaps", append(slices.Clone(read), "patch")...),
 			// The leader's election.
-			rule("coordination.k8s.io", "leases", "get", "create", "update"),
+			rule("coordination.k8s.io", "leases", "create"),
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "update"}, ResourceNames: []string{admission.LeaseName}},
 		}},
 		&rbacv1.RoleBinding{
 			TypeMeta: kind(group, "RoleBinding"), ObjectMeta: meta(name), Subjects: subject,

@@ -263,6 +263,7 @@ func refused(req admission.Request, invalid *mutate.Invalid) answer {
 func failed(code int32, err error) answer {
 	reason := map[int32]metav1.StatusReason{
 		http.StatusBadRequest:          metav1.StatusReasonBadRequest,
+		http.StatusNotFound:            metav1.StatusReasonNotFound,
 		http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 		http.StatusInternalServerError: metav1.StatusReasonInternalError,
 	}[code]

@@ -23,6 +23,8 @@ const (
 	ValidatingRegistrationName = "metamorph"
 	// DefaultNamespace is where Metamorph is installed unless someone says otherwise.
 	DefaultNamespace = "metamorph-system"
+	// LeaseName is the Lease, in Metamorph's namespace, that decides which replica audits and reports.
+	LeaseName = "metamorph"
 	// ServiceName is the Service before the webhook, in Metamorph's namespace.
 	ServiceName = "metamorph-webhook"
 	// timeoutSeconds is how long the API server waits. An answer takes milliseconds; a cold cache a little longer.

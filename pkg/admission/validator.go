@@ -13,6 +13,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -57,6 +58,9 @@ var _ admission.Handler = (*Validator)(nil)
 func (v *Validator) Handle(ctx context.Context, req admission.Request) admission.Response {
 	start := time.Now()
 	a := v.answer(ctx, req)
+	if a.result == Failed && open(req) {
+		a.Response = admission.Allowed("").WithWarnings("metamorph could not judge it, and lets it pass")
+	}
 	if a.AuditAnnotations == nil {
 		a.AuditAnnotations = map[string]string{}
 	}
@@ -71,10 +75,31 @@ func (v *Validator) Handle(ctx context.Context, req admission.Request) admission
 	return a.Response
 }
 
+// open tells the requests that pass if they cannot be judged: deletions, and what Metamorph does not manage. Their webhooks are
+// registered so that they pass without an answer; an answer that refuses would be one.
+func open(req admission.Request) bool {
+	if req.Operation == admissionv1.Delete {
+		return true
+	}
+	if req.SubResource != "" {
+		return false
+	}
+	for _, raw := range [][]byte{req.Object.Raw, req.OldObject.Raw} {
+		if len(raw) == 0 {
+			continue
+		}
+		if obj, err := mutate.Decode(raw); err != nil || mutate.Ours(obj) {
+			return false
+		}
+	}
+	return len(req.Object.Raw) > 0
+}
+
 // cleaners delete what nobody uses any more, and whole namespaces. Whatever they are told, they come back: a refusal would
 // leave a namespace half deleted for ever.
 var cleaners = []string{
 	"system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccount:kube-system:namespace-controller",
+	"system:kube-controller-manager", // both, where controllers have no accounts of their own
 }
 
 func (v *Validator) answer(ctx context.Context, req admission.Request) (a answer) {
@@ -170,12 +195,10 @@ func (v *Validator) request(ctx context.Context, req admission.Request) (*subjec
 	if !mutate.Inspect(s.Object).Managed {
 		return s, nil
 	}
-	// For trying fixes.
-	if s.ClusterUID, err = v.cluster.get(ctx, v.Namespaces); err != nil {
-		return nil, err
-	}
-	if s.Profiles, err = v.Profiles.Profiles(ctx, ""); err != nil {
-		return nil, fmt.Errorf("reading the profiles: %w", err)
+	// For trying fixes. Without them some cannot be offered, which is no reason to refuse anything.
+	if s.Operation != policy.Delete {
+		s.ClusterUID, _ = v.cluster.get(ctx, v.Namespaces)
+		s.Profiles, _ = v.Profiles.Profiles(ctx, "")
 	}
 	return s, nil
 }
@@ -187,7 +210,11 @@ func (v *Validator) scale(ctx context.Context, req admission.Request, s *subject
 		return err
 	}
 	if s.OldObject, err = v.StatefulSets.StatefulSet(ctx, req.Namespace, req.Name); err != nil {
-		return fmt.Errorf("reading the StatefulSet: %w", err)
+		err = fmt.Errorf("reading the StatefulSet: %w", err)
+		if apierrors.IsNotFound(err) {
+			return &statusError{http.StatusNotFound, err}
+		}
+		return err
 	}
 	s.Object = maps.Clone(s.OldObject)
 	was, _ := s.OldObject["spec"].(map[string]any)
@@ -237,13 +264,15 @@ func judged(name string, role setting.Role, findings []policy.Finding) answer {
 	audit := make([]string, 0, len(findings))
 	var causes []metav1.StatusCause
 	var lines, warnings []string
+	denied := 0
 	for i := range findings {
 		f := &findings[i]
 		codes[f.Code] = true
 		audit = append(audit, f.Action.String()+"="+f.Code)
 		switch field, text := review.Field(f), review.Sentence(f); f.Action {
 		case policy.Deny:
-			if len(causes) < maxCauses {
+			denied++
+			if denied <= maxCauses {
 				causes = append(causes, metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Field: field, Message: text})
 				lines = append(lines, "* "+strings.TrimPrefix(field+": "+text, ": "))
 			}
@@ -252,7 +281,10 @@ func judged(name string, role setting.Role, findings []policy.Finding) answer {
 		}
 	}
 	a := answer{Response: admission.Allowed(""), result: Judged, role: role, codes: slices.Sorted(maps.Keys(codes))}
-	if len(causes) > 0 {
+	if denied > maxCauses {
+		lines = append(lines, fmt.Sprintf("and %d more; metamorph check lists them all", denied-maxCauses))
+	}
+	if denied > 0 {
 		a = answer{result: Denied, role: role, codes: a.codes}
 		a.Result = &metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,

@@ -40,7 +40,7 @@ func (s *seen) Certificate(_ context.Context, namespace, secret string) {
 	*s = append(*s, namespace+"/"+secret)
 }
 
-var loader = &policy.Loader{Libraries: policies.Libraries(), Schema: policy.InputSchema()}
+var loader = policies.Loader()
 
 // builtin is compiled once for all tests.
 var builtin = sync.OnceValues(func() (*policy.Bundle, error) { return loader.Load(policies.Source()) })
@@ -155,7 +155,17 @@ func TestValidator(t *testing.T) {
 		"no old object": {func(r *admissionv1.AdmissionRequest) {
 			r.Operation, r.Object = admissionv1.Update, rawOf(good)
 		}, false, "error", 400, []string{"holds no old object"}},
-		"not an object":     {func(r *admissionv1.AdmissionRequest) { r.Object.Raw = []byte(`[1]`) }, false, "error", 400, []string{"is not JSON that can be read"}},
+		"not an object": {func(r *admissionv1.AdmissionRequest) { r.Object.Raw = []byte(`[1]`) }, false, "error", 400, []string{"is not JSON that can be read"}},
+		"a plain one in a namespace that cannot be read": {func(r *admissionv1.AdmissionRequest) {
+			r.Object.Raw, r.Namespace = []byte(`{"apiVersion":"apps/v1","kind":"StatefulSet","metadata":{"name":"x"}}`), "absent"
+		}, true, "error", 200, []string{"could not judge it, and lets it pass"}},
+		"a deletion in a namespace that cannot be read": {func(r *admissionv1.AdmissionRequest) {
+			r.Operation, r.OldObject, r.Namespace = admissionv1.Delete, rawOf(good), "absent"
+		}, true, "error", 200, []string{"could not judge it, and lets it pass"}},
+		"a clean-up by the controller manager": {func(r *admissionv1.AdmissionRequest) {
+			r.Operation, r.OldObject = admissionv1.Delete, rawOf(bad)
+			r.UserInfo = authenticationv1.UserInfo{Username: "system:kube-controller-manager"}
+		}, true, "ignored", 200, nil},
 		"another namespace": {func(r *admissionv1.AdmissionRequest) { r.Object, r.Namespace = rawOf(good), "absent" }, false, "error", 500, []string{"reading the namespace"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,9 @@ import (
 // server waits 5 seconds for the webhook, and cancellation comes late inside a builtin function.
 const DefaultBudget = 500 * time.Millisecond
 
+// aloneBudget is that of a policy which is asked by itself, after asking it together with others has failed.
+const aloneBudget = DefaultBudget / 4
+
 // Options of an evaluation. The zero value is what the webhook uses.
 type Options struct {
 	// Inventory is data.cluster; nil is one that knows nothing.
@@ -31,8 +34,8 @@ type Options struct {
 	// Failed, if not nil, is told the details of a policy that could not be evaluated. They may hold values of the object, so
 	// they are for nobody who may not read it.
 	Failed func(p *Policy, err error)
-	// Only evaluates the policies of these codes; nil means all.
-	Only map[string]bool
+	// Only evaluates the policies of these codes; nil means all. Skip leaves some out, whatever Only says.
+	Only, Skip map[string]bool
 }
 
 // Evaluate asks every policy that matches. A policy that cannot be evaluated, for whatever reason, is a finding too. The
@@ -46,6 +49,15 @@ func (s *Set) Evaluate(ctx context.Context, v *View, o Options) []Finding {
 	run.ask(run.asked(s))
 	Sort(run.findings)
 	return run.findings
+}
+
+// most is the largest action of a program's results.
+func (p *program) most() Action {
+	m := Off
+	for i := range p.rules {
+		m = max(m, p.rules[i].most)
+	}
+	return m
 }
 
 // run is one evaluation of a set.
@@ -72,7 +84,7 @@ type question struct {
 func (r *run) asked(s *Set) []question {
 	var out []question
 	s.matching(r.view, func(e *entry) {
-		if r.options.Only != nil && !r.options.Only[e.Code] {
+		if r.options.Only != nil && !r.options.Only[e.Code] || r.options.Skip[e.Code] {
 			return
 		}
 		if action, onError := e.actions(r.view); action != Off {
@@ -104,6 +116,8 @@ func (r *run) ask(all []question) {
 				continue
 			}
 			r.findings = r.findings[:first]
+			// One of them may be endless, and what is left of the request is for all others.
+			r.options.Budget = min(r.options.Budget, aloneBudget)
 		}
 		for i := range some {
 			first := len(r.findings)
@@ -123,7 +137,7 @@ func (r *run) failed(q *question, err error) Finding {
 	}
 	return Finding{
 		Code: ErrorCode, Name: q.Name, Title: "a policy could not be evaluated", Severity: q.onError, Action: q.onError, Error: true,
-		Message: "the policy " + q.Code + " (" + q.Name + ") could not be evaluated: " + summary(err),
+		Policy: q.Code, Message: "the policy " + q.Code + " (" + q.Name + ") could not be evaluated: " + summary(err),
 	}
 }
 
@@ -217,7 +231,7 @@ func (r *run) answer(q *question, answer topdown.QueryResult) error {
 
 func (r *run) collect(e *entry, rule *entrypoint, action Action, results ast.Set) error {
 	return results.Iter(func(t *ast.Term) error {
-		f := Finding{Code: e.Code, Name: e.Name, Title: e.Title, Severity: min(e.Severity, rule.most), Action: min(action, rule.most)}
+		f := Finding{Code: e.Code, Policy: e.Code, Personal: e.program.personal, Name: e.Name, Title: e.Title, Severity: min(e.Severity, rule.most), Action: min(action, rule.most)}
 		switch x := t.Value.(type) {
 		case ast.String:
 			f.Message = string(x)

@@ -79,6 +79,8 @@ type program struct {
 	input func(*View) *ast.Term
 	// plain is evaluated without rule indexing.
 	plain bool
+	// personal looks at who sends the request, so what it finds is the request's doing and not the object's.
+	personal bool
 }
 
 type entrypoint struct {
@@ -92,6 +94,8 @@ type entrypoint struct {
 type Loader struct {
 	// Libraries are Rego packages that every source may import, and none may add to.
 	Libraries *Source
+	// Kinds and Roles are what policies can be matched by; nil checks nothing. [Plain] and [AnyRole] are always among the roles.
+	Kinds, Roles []string
 	// Schema is the JSON Schema of the input, decoded; a reference to a field that it does not have is then an error of the
 	// compilation. Nil checks nothing.
 	Schema any
@@ -137,6 +141,13 @@ func (l *Loader) Load(src *Source) (*Bundle, error) {
 		return nil, problemsOf(src, c.Errors)
 	}
 	replaced := replacesInput(c)
+	// Helpers are in any file of the source.
+	forgiving, personal := false, false
+	for file, m := range c.Modules {
+		if !src.Builtin && !strings.HasPrefix(file, "library/") {
+			forgiving, personal = forgiving || forgives(m), personal || readsUser(m)
+		}
+	}
 	b := &Bundle{Source: src.Name, Modules: modules}
 	for _, file := range slices.Sorted(maps.Keys(modules)) {
 		if isTest(file) {
@@ -148,7 +159,8 @@ func (l *Loader) Load(src *Source) (*Bundle, error) {
 			if replaced {
 				p.program.input = (*View).replaceable
 			}
-			p.program.plain = !src.Builtin && forgives(c.Modules[file])
+			p.program.plain = forgiving
+			p.program.personal = personal || readsUser(c.Modules[file])
 			b.Policies = append(b.Policies, p)
 		}
 	}
@@ -159,6 +171,18 @@ func (l *Loader) Load(src *Source) (*Bundle, error) {
 	slices.SortFunc(b.Policies, func(a, b *Policy) int { return strings.Compare(a.Code, b.Code) })
 	return b, nil
 }
+
+// readsUser tells whether a module looks at who sends the request.
+func readsUser(m *ast.Module) bool {
+	found := false
+	ast.WalkRefs(m, func(r ast.Ref) bool {
+		found = found || r.HasPrefix(userRef)
+		return found
+	})
+	return found
+}
+
+var userRef = ast.Ref{ast.InputRootDocument, ast.StringTerm("request"), ast.StringTerm("user")}
 
 // forgives tells whether OPA's rule index may pass over a rule of the module that would fail: of a text that is to start
 // with something, or to match a glob, it asks the value itself, and takes a number for a text that does not.
@@ -282,6 +306,9 @@ var entrypoints = regexp.MustCompile(`^(deny|violation|warn)(_[A-Za-z0-9_]+)?$`)
 func (l *Loader) policy(src *Source, c *ast.Compiler, file string, modules map[string]*ast.Module) (*Policy, []Problem) {
 	mod := modules[file]
 	p, problems := describe(src, mod)
+	if p != nil {
+		problems = append(problems, l.unmatched(src, p)...)
+	}
 	bad := func(row int, format string, args ...any) {
 		problems = append(problems, Problem{src.Name, file, row, fmt.Sprintf(format, args...)})
 	}
@@ -324,6 +351,22 @@ func (l *Loader) policy(src *Source, c *ast.Compiler, file string, modules map[s
 	}
 	p.program = newProgram(c, p.Code, mod.Package.Path, slices.Sorted(maps.Keys(names)))
 	return p, nil
+}
+
+// unmatched finds what a policy is to match and nothing ever is.
+func (l *Loader) unmatched(src *Source, p *Policy) (problems []Problem) {
+	look := func(what string, values, allowed []string) {
+		for _, v := range values {
+			if allowed != nil && !slices.Contains(allowed, v) {
+				problems = append(problems, Problem{src.Name, p.File, p.Line, fmt.Sprintf("METADATA: custom.match.%s: %q; allowed: %s", what, v, strings.Join(allowed, ", "))})
+			}
+		}
+	}
+	look("kinds", p.Match.Kinds, l.Kinds)
+	if l.Roles != nil {
+		look("roles", p.Match.Roles, append(slices.Clone(l.Roles), Plain, AnyRole))
+	}
+	return problems
 }
 
 func meant(name string) string {

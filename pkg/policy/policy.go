@@ -157,6 +157,10 @@ type Finding struct {
 	Fix string `json:"fix,omitempty"`
 	// Error tells that this is no verdict: the policy could not be evaluated.
 	Error bool `json:"error,omitempty"`
+	// Policy is the code of the policy, also where Code says that it failed.
+	Policy string `json:"-"`
+	// Personal tells that the policy looks at who sends the request.
+	Personal bool `json:"-"`
 	// Exception is the one that lowered the action; nil if none did.
 	Exception *Exception `json:"exception,omitempty"`
 	// Known tells that the object had it before the request, which is why it does not deny.

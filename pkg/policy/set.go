@@ -56,37 +56,55 @@ func NewSet(bundles []*Bundle, configs ...*Config) (*Set, error) {
 		}
 	}
 	slices.SortFunc(s.Policies, func(a, b *Policy) int { return strings.Compare(a.Code, b.Code) })
-	used := map[string]bool{}
 	for _, p := range s.Policies {
 		e := &entry{Policy: p}
 		for _, name := range []string{p.Name, p.Code} { // the code wins
 			if t, ok := s.config.Policies[name]; ok {
-				e.tuning, used[name] = t, true
+				e.tuning = t
 			}
 		}
 		for i := range s.config.Exceptions {
 			if x := &s.config.Exceptions[i]; x.Policy == p.Code || x.Policy == p.Name {
-				e.exceptions, used[x.Policy] = append(e.exceptions, x), true
+				e.exceptions = append(e.exceptions, x)
 			}
 		}
 		problems = append(problems, e.setParameters()...)
 		s.parameters[p.Code] = e.parameters
 		s.add(e)
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.config.Policies)) {
-		if !used[name] {
-			s.Warnings = append(s.Warnings, Problem{Source: "configuration", Message: "policies[" + name + "]: there is no such policy"})
-		}
-	}
-	for i, x := range s.config.Exceptions {
-		if !used[x.Policy] {
-			s.Warnings = append(s.Warnings, Problem{Source: "configuration", Message: fmt.Sprintf("exceptions[%d]: there is no policy %s", i, x.Policy)})
-		}
-	}
+	s.Warnings = s.Unknown(s.config)
 	if len(problems) > 0 {
 		return nil, problems
 	}
 	return s, nil
+}
+
+// Unknown is what a configuration says of policies that there are not, or that are more than one.
+func (s *Set) Unknown(c *Config) []Problem {
+	named := map[string]int{}
+	for _, p := range s.Policies {
+		named[p.Code]++
+		if p.Name != p.Code {
+			named[p.Name]++
+		}
+	}
+	var out []Problem
+	look := func(at, name string) {
+		switch named[name] {
+		case 0:
+			out = append(out, Problem{Source: "configuration", Message: at + ": there is no policy " + name})
+		case 1:
+		default:
+			out = append(out, Problem{Source: "configuration", Message: at + ": several policies have the name " + name + ", and it means all of them; take the code"})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Policies)) {
+		look("policies["+name+"]", name)
+	}
+	for i := range c.Exceptions {
+		look(fmt.Sprintf("exceptions[%d]", i), c.Exceptions[i].Policy)
+	}
+	return out
 }
 
 func (s *Set) add(e *entry) {
@@ -184,7 +202,7 @@ func (e *entry) actions(v *View) (action, onError Action) {
 	case e.OnError != nil:
 		onError = min(*e.OnError, action)
 	default:
-		onError = action
+		onError = min(action, e.program.most()) // what only warns does not deny because it fails
 	}
 	return action, onError
 }

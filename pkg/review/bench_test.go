@@ -31,7 +31,7 @@ func reviewer(tb testing.TB) *review.Reviewer {
 }
 
 func library() *policy.Loader {
-	return &policy.Loader{Libraries: policies.Libraries(), Schema: policy.InputSchema()}
+	return policies.Loader()
 }
 
 // threeLines is the request to create the shortest manifest.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/metamorph-k8s/metamorph/pkg/mutate"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 	"github.com/metamorph-k8s/metamorph/pkg/policy"
@@ -54,18 +56,45 @@ func (r *Reviewer) Review(ctx context.Context, req *Request) []policy.Finding {
 	if options.Inventory == nil {
 		options.Inventory = r.Engine.Inventory
 	}
+	ctx, cancel := within(ctx, judging)
+	defer cancel()
 	// One set from the beginning to the end, whatever is loaded meanwhile.
 	set := r.Engine.Set()
 	view, state := viewOf(req)
 	findings := set.Evaluate(ctx, view, options)
+	// What failed once is not asked again, and nobody is told of it twice.
+	options.Failed, options.Skip = nil, map[string]bool{}
+	for i := range findings {
+		if findings[i].Error {
+			options.Skip[findings[i].Policy] = true
+		}
+	}
 	ratchet(ctx, set, req, findings, options)
-	t := &trial{reviewer: r, set: set, req: req, options: options, state: state, before: findings}
-	t.fixes(ctx, findings)
+	trying, cancel := within(ctx, trials)
+	defer cancel()
+	t := &trial{reviewer: r, set: set, req: req, options: options, state: state, before: slices.Clone(findings)}
+	t.fixes(trying, findings)
 	for i := range findings {
 		provenance(&findings[i], state.Settings)
 	}
 	policy.Sort(findings)
 	return findings
+}
+
+// What a request may spend of the time that it has left: on judging the object, in all, and of that on trying fixes. The rest
+// is for the answer to reach whoever asked.
+const (
+	judging = 0.7
+	trials  = 0.5
+)
+
+// within is a context that ends when a share of the time that is left is over.
+func within(ctx context.Context, share float64) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Duration(share*float64(time.Until(end))))
 }
 
 func viewOf(req *Request) (*policy.View, mutate.Inspection) {
@@ -94,19 +123,20 @@ func settings(values map[string]setting.Value) map[string]policy.Setting {
 	return out
 }
 
-// ratchet turns findings that the stored object has as well into warnings: a new policy must not keep anybody from
-// labelling, mending or deleting what is there. Only if something denies is the stored object looked at.
+// ratchet turns findings that deny, and that the stored object has as well, into warnings: a new policy must not keep anybody
+// from labelling, mending or deleting what is there. Only if something denies is the stored object looked at, and as one that
+// nothing happens to. What a policy finds in who sends the request, and a failure to find out, are the request's own.
 func ratchet(ctx context.Context, set *policy.Set, req *Request, findings []policy.Finding, options policy.Options) {
 	if req.OldObject == nil || req.Operation == policy.Delete || policy.Worst(findings) < policy.Deny {
 		return
 	}
 	old := *req
-	old.Object, old.OldObject = req.OldObject, nil
+	old.Object = req.OldObject
 	view, _ := viewOf(&old)
 	before := set.Evaluate(ctx, view, options)
 	for i := range findings {
 		f := &findings[i]
-		if f.Action == policy.Deny && slices.ContainsFunc(before, func(g policy.Finding) bool { return f.Same(&g) }) {
+		if f.Action == policy.Deny && !f.Error && !f.Personal && slices.ContainsFunc(before, func(g policy.Finding) bool { return g.Action == policy.Deny && f.Same(&g) }) {
 			f.Action, f.Known = policy.Warn, true
 		}
 	}
@@ -163,10 +193,11 @@ func Sentence(f *policy.Finding) string {
 
 // quoted is a value as it can be pasted into YAML.
 func quoted(v string) string {
-	if strings.Trim(v, "0123456789.") == "" || slices.Contains([]string{"true", "false", "null", "yes", "no", "on", "off"}, v) || strings.ContainsAny(v, "\n:#{}[]\"'") {
-		return fmt.Sprintf("%q", v)
+	var read any
+	if yaml.Unmarshal([]byte(v), &read) == nil && read == v && !strings.ContainsAny(v, "\n") {
+		return v
 	}
-	return v
+	return fmt.Sprintf("%q", v)
 }
 
 // maxTrials bounds what is spent on fixes for one request: each trial is an expansion and an evaluation.
@@ -226,13 +257,15 @@ func (t *trial) passes(ctx context.Context, annotations map[string]string, gone 
 	}
 	view, _ := viewOf(next)
 	after := t.set.Evaluate(ctx, view, t.options)
+	if ctx.Err() != nil {
+		return false // and so not all were asked
+	}
+	ratchet(ctx, t.set, next, after, t.options)
 	for _, g := range after {
-		if slices.ContainsFunc(gone, func(i int) bool {
-			return alike(&t.before[i], &g)
-		}) {
+		if g.Error || slices.ContainsFunc(gone, func(i int) bool { return alike(&t.before[i], &g) }) {
 			return false
 		}
-		if g.Action == policy.Deny && !slices.ContainsFunc(t.before, func(f policy.Finding) bool { return alike(&f, &g) }) {
+		if g.Action == policy.Deny && !slices.ContainsFunc(t.before, func(f policy.Finding) bool { return f.Action == policy.Deny && alike(&f, &g) }) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -14,10 +15,9 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
-)
 
-// leaseName is the Lease, in Metamorph's namespace, that decides which replica audits and reports.
-const leaseName = "metamorph"
+	"github.com/metamorph-k8s/metamorph/pkg/admission"
+)
 
 // The times of the election, those that kube-controller-manager has.
 const (
@@ -38,17 +38,20 @@ func lead(ctx context.Context, config *rest.Config, namespace string, log logr.L
 		host = "metamorph"
 	}
 	lock := &resourcelock.LeaseLock{
-		LeaseMeta: metav1.ObjectMeta{Namespace: namespace, Name: leaseName}, Client: client,
+		LeaseMeta: metav1.ObjectMeta{Namespace: namespace, Name: admission.LeaseName}, Client: client,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: fmt.Sprintf("%s_%s", host, uuid.NewUUID())},
 	}
 	ctx = klog.NewContext(ctx, log)
 	for ctx.Err() == nil {
+		var working sync.WaitGroup
 		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-			Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true, Name: leaseName,
+			Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true, Name: admission.LeaseName,
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: func(ctx context.Context) {
-					log.Info("This replica is the leader: it audits, and reports on policies")
-					work(ctx)
+					working.Go(func() {
+						log.Info("This replica is the leader: it audits, and reports on policies")
+						work(ctx)
+					})
 				},
 				OnStoppedLeading: func() { log.V(1).Info("This replica is not the leader") },
 			},
@@ -57,6 +60,7 @@ func lead(ctx context.Context, config *rest.Config, namespace string, log logr.L
 			return err
 		}
 		elector.Run(ctx) // until the lead is lost
+		working.Wait()   // a leader that comes back must not do it twice
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ type policySources struct {
 
 func newPolicySources(engine *policy.Engine, client dynamic.Interface, namespace string, log logr.Logger) (*policySources, error) {
 	p := &policySources{client: client, namespace: namespace, log: log, maps: map[string]*unstructured.Unstructured{}, due: make(chan struct{}, 1)}
-	loader := &policy.Loader{Libraries: policies.Libraries(), Schema: policy.InputSchema()}
+	loader := policies.Loader()
 	var err error
 	if p.manager, err = source.NewManager(engine, loader, p.changed, policies.Source()); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ var sourceMetrics = sync.OnceValue(func() *struct {
 		loaded  prometheus.Gauge
 	}{
 		ready: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "metamorph_policy_source_ready", Help: "1 if the source of policies is in force as it was last read, 0 if an earlier state of it is.",
+			Name: "metamorph_policy_source_ready", Help: "1 if the source of policies is in force as it was last read, 0 if an earlier state of it is, or nothing of it since the process started.",
 		}, []string{"source"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "metamorph_policy_reloads_total", Help: "Sources of policies that were read anew, by result (ok, failed).",
@@ -105,6 +105,7 @@ func (p *policySources) changed(name string, s source.Status) {
 		m.reloads.WithLabelValues("failed").Inc()
 		p.log.Error(policy.Problems(s.Problems), "A source of policies cannot be used; its last good state stays in force", "source", name)
 	}
+	p.loaded()
 	for _, w := range s.Warnings {
 		p.log.Info("Policies: "+w.Error(), "source", name)
 	}
@@ -189,7 +190,6 @@ func (p *policySources) put(m *unstructured.Unstructured) {
 	}
 	// What is wrong is told by changed.
 	_ = p.manager.Put(sourceName(m.GetName()), files)
-	p.loaded()
 	// Somebody may have taken the status off.
 	p.wake()
 }

@@ -8,8 +8,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"path"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -23,7 +25,8 @@ const ConfigFile = "config.yaml"
 type Status struct {
 	// Ready tells that the source is in force as it was last read.
 	Ready bool `json:"ready"`
-	// Policies are the codes in force from this source, of an earlier state of it if it is not ready.
+	// Policies are the codes in force from this source: of an earlier state of it if it is not ready, and none if this process
+	// has seen no good one.
 	Policies []string `json:"policies,omitempty"`
 	// Configuration tells that the source's configuration is in force.
 	Configuration bool `json:"configuration,omitempty"`
@@ -33,6 +36,9 @@ type Status struct {
 	Warnings []policy.Problem `json:"warnings,omitempty"`
 	// Digest identifies what was read.
 	Digest string `json:"digest"`
+
+	// waiting tells that it is refused because of others.
+	waiting bool
 }
 
 // Manager holds the sources, and puts what they amount to into an engine. It is safe for concurrent use.
@@ -49,9 +55,17 @@ type Manager struct {
 
 // state is one source.
 type state struct {
-	bundle *policy.Bundle // last good; nil if there are no policies
-	config *policy.Config // last good; nil if there is none
+	// good is what is in force of it; empty if nothing is.
+	good parts
+	// next was read and is in order by itself, but does not go together with the others; nil if there is none such.
+	next   *parts
 	status Status
+}
+
+// parts are what a source consists of; each may be nil.
+type parts struct {
+	bundle *policy.Bundle
+	config *policy.Config
 }
 
 // NewManager starts with the built-in sources, which must be without fault, and puts them in force.
@@ -73,80 +87,135 @@ func NewManager(engine *policy.Engine, loader *policy.Loader, changed func(name 
 }
 
 // Put reads a source anew: Rego files, and config.yaml. What has not changed is not compiled again. The error is what is
-// wrong with it, a [policy.Problems]; then the source's last good state stays in force.
+// wrong with it, a [policy.Problems]; then the source's last good state stays in force. A source that is refused because of
+// another one is tried again whenever another one changes.
 func (m *Manager) Put(name string, files map[string]string) error {
 	digest := digestOf(files)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	old := m.sources[name]
-	if old != nil && old.status.Digest == digest {
-		return problems(old.status.Problems)
+	s := m.sources[name]
+	if s != nil && s.status.Digest == digest {
+		return problems(s.status.Problems)
 	}
-	next := &state{status: Status{Digest: digest, Ready: true}}
-	fail := func(err error) error {
-		kept := &state{}
-		if old != nil {
-			*kept = *old
-		}
-		kept.status = describe(kept)
-		kept.status.Digest, kept.status.Ready, kept.status.Problems = digest, false, list(name, err)
-		m.set(name, kept)
-		return problems(kept.status.Problems)
+	if s == nil {
+		s = &state{}
+		m.sources[name] = s
 	}
+	next, err := m.read(name, files)
+	s.next = next
+	m.settle(name, digest, list(name, err))
+	return problems(s.status.Problems)
+}
+
+// read compiles a source by itself.
+func (m *Manager) read(name string, files map[string]string) (*parts, error) {
 	rego := map[string]string{}
 	for file, text := range files {
 		if path.Ext(file) == ".rego" {
 			rego[file] = text
 		}
 	}
+	var next parts
 	var errs policy.Problems
 	if len(rego) > 0 {
 		b, err := m.loader.Load(&policy.Source{Name: name, Files: rego})
-		if err != nil {
-			errs = append(errs, list(name, err)...)
-		}
+		errs = append(errs, list(name, err)...)
 		next.bundle = b
 	}
 	if text, ok := files[ConfigFile]; ok {
 		c, err := policy.ParseConfig(name, ConfigFile, []byte(text))
-		if err != nil {
-			errs = append(errs, list(name, err)...)
-		}
+		errs = append(errs, list(name, err)...)
 		next.config = c
 	}
 	switch {
 	case len(errs) > 0:
-		return fail(errs)
+		return nil, errs
 	case next.bundle == nil && next.config == nil:
-		return fail(policy.Problems{{Source: name, Message: "holds neither a .rego file nor " + ConfigFile}})
+		return nil, policy.Problems{{Source: name, Message: "holds neither a .rego file nor " + ConfigFile}}
 	}
-	set, err := m.assemble(name, next)
-	if err != nil {
-		return fail(err)
-	}
-	digest, next.status = next.status.Digest, describe(next)
-	next.status.Digest, next.status.Ready, next.status.Warnings = digest, true, set.Warnings
-	m.engine.Use(set)
-	m.set(name, next)
-	return nil
+	return &next, nil
 }
 
 // Remove takes a source out of force.
 func (m *Manager) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.sources[name]; !ok {
+	s, ok := m.sources[name]
+	if !ok {
 		return nil
 	}
-	// Without the source there are fewer codes, and tunings for what is gone are only a warning. A parameter that another
-	// source's configuration sets, of a policy that is now another source's, may yet not fit.
-	set, err := m.assemble(name, nil)
-	if err != nil {
+	delete(m.sources, name)
+	if _, err := m.assemble("", nil); err != nil {
+		m.sources[name] = s // another source's tuning does not fit without it
 		return err
 	}
-	delete(m.sources, name)
-	m.engine.Use(set)
+	m.settle("", "", nil)
 	return nil
+}
+
+// settle puts in force what goes together, and tells of every source how it is then. One source was just read, as digest and
+// with problems of its own; "" if none was.
+func (m *Manager) settle(read, digest string, own policy.Problems) {
+	refused := map[string]policy.Problems{}
+	for changed := true; changed; {
+		changed = false
+		for _, name := range slices.Sorted(maps.Keys(m.sources)) {
+			s := m.sources[name]
+			if s.next == nil {
+				continue
+			}
+			if _, err := m.assemble(name, s.next); err != nil {
+				refused[name] = list(name, err)
+				continue
+			}
+			s.good, s.next, changed = *s.next, nil, true
+			delete(refused, name)
+		}
+	}
+	set, err := m.assemble("", nil)
+	if err == nil { // it always is: every part was assembled with the others
+		m.engine.Use(set)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.sources)) {
+		s := m.sources[name]
+		now := Status{Digest: s.status.Digest, Problems: s.status.Problems, Configuration: s.good.config != nil}
+		if name == read {
+			now.Digest, now.Problems = digest, own
+		}
+		if ps, ok := refused[name]; ok {
+			now.Problems = ps
+		} else if name != read && s.next == nil && s.status.waiting {
+			now.Problems = nil
+		}
+		_, now.waiting = refused[name]
+		now.Problems = few(now.Problems)
+		now.Ready = len(now.Problems) == 0
+		if s.good.bundle != nil {
+			for _, p := range s.good.bundle.Policies {
+				now.Policies = append(now.Policies, p.Code)
+			}
+		}
+		if s.good.config != nil && set != nil {
+			now.Warnings = few(set.Unknown(s.good.config))
+		}
+		if !reflect.DeepEqual(s.status, now) {
+			s.status = now
+			if m.changed != nil {
+				m.changed(name, now)
+			}
+		}
+	}
+}
+
+// maxProblems is how many problems a status lists: it is written on the ConfigMap, whose annotations have bounds.
+const maxProblems = 20
+
+func few(ps []policy.Problem) []policy.Problem {
+	if len(ps) <= maxProblems {
+		return ps
+	}
+	more := policy.Problem{Source: ps[0].Source, Message: fmt.Sprintf("and %d more", len(ps)-maxProblems)}
+	return append(slices.Clone(ps[:maxProblems]), more)
 }
 
 // Statuses returns how every source is, by name.
@@ -161,7 +230,7 @@ func (m *Manager) Statuses() map[string]Status {
 }
 
 // Len is how many policies are in force.
-func (m *Manager) Len() int { return len(m.engine.Set().Policies) }
+func (m *Manager) Len() int { return len(m.engine.Set().Policies) } // without the lock, so that changed may ask
 
 // Names lists the sources.
 func (m *Manager) Names() []string {
@@ -170,43 +239,29 @@ func (m *Manager) Names() []string {
 	return slices.Sorted(maps.Keys(m.sources))
 }
 
-func (m *Manager) set(name string, s *state) {
-	m.sources[name] = s
-	if m.changed != nil {
-		m.changed(name, s.status)
-	}
-}
-
-// assemble makes the set with one source replaced, or left out if it is nil. Sources count in the order of their names.
-func (m *Manager) assemble(name string, with *state) (*policy.Set, error) {
+// assemble makes the set of what is good, with other parts for one source; "" for none. Sources count in the order of their
+// names.
+func (m *Manager) assemble(name string, with *parts) (*policy.Set, error) {
 	bundles, configs := slices.Clone(m.builtin), []*policy.Config{}
-	all := maps.Clone(m.sources)
-	delete(all, name)
-	if with != nil {
-		all[name] = with
-	}
-	for _, n := range slices.Sorted(maps.Keys(all)) {
-		if b := all[n].bundle; b != nil {
-			bundles = append(bundles, b)
+	for _, n := range slices.Sorted(maps.Keys(m.sources)) {
+		p := m.sources[n].good
+		if n == name {
+			p = *with
 		}
-		if c := all[n].config; c != nil {
-			configs = append(configs, c)
+		if p.bundle != nil {
+			bundles = append(bundles, p.bundle)
+		}
+		if p.config != nil {
+			configs = append(configs, p.config)
 		}
 	}
 	return policy.NewSet(bundles, configs...)
 }
 
-func describe(s *state) Status {
-	out := Status{Configuration: s.config != nil}
-	if s.bundle != nil {
-		for _, p := range s.bundle.Policies {
-			out.Policies = append(out.Policies, p.Code)
-		}
-	}
-	return out
-}
-
 func list(name string, err error) policy.Problems {
+	if err == nil {
+		return nil
+	}
 	var ps policy.Problems
 	if errors.As(err, &ps) {
 		return ps

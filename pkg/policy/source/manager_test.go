@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/metamorph-k8s/metamorph/pkg/policy"
 	"github.com/metamorph-k8s/metamorph/pkg/policy/source"
@@ -63,8 +64,8 @@ func TestManager(t *testing.T) {
 		{"tuning", "tuning", map[string]string{"config.yaml": "policies: {ACME-2: {action: warn}, MM301: {action: off}}"}, "", "ACME-2 warn"},
 		{"broken tuning stays", "tuning", map[string]string{"config.yaml": "policies: {ACME-2: {action: what}}"}, `"what" is not an action`, "ACME-2 warn"},
 		{"a parameter that does not exist", "tuning", map[string]string{"config.yaml": "policies: {ACME-2: {parameters: {x: 1}}}"}, "there is no such parameter", "ACME-2 warn"},
-		{"both in one", "ours", map[string]string{"a.rego": rego("ACME-3", "a"), "config.yaml": "policies: {ACME-3: {action: audit}}"}, "", "ACME-3 audit"},
-		{"what is tuned is gone", "ours", nil, "", ""},
+		{"both in one", "ours", map[string]string{"a.rego": rego("ACME-3", "a"), "config.yaml": "policies: {ACME-3: {action: audit}}"}, "", "MM301 deny, ACME-3 audit"}, // and the tuning fits, now that nobody has ACME-2
+		{"what is tuned is gone", "ours", nil, "", "MM301 deny"},
 		{"the tuning is gone", "tuning", nil, "", "MM301 deny"},
 	} {
 		var err error
@@ -84,6 +85,49 @@ func TestManager(t *testing.T) {
 	}
 }
 
+// TestManagerTriesAgain holds that a source which was refused because of another comes into force once that one lets it.
+func TestManagerTriesAgain(t *testing.T) {
+	t.Parallel()
+	m, engine := manager(t, nil)
+	put := func(name string, files map[string]string) {
+		t.Helper()
+		_ = m.Put(name, files)
+	}
+	put("ours", map[string]string{"a.rego": rego("ACME-1", "a")})
+	put("yours", map[string]string{"b.rego": rego("ACME-1", "b")})
+	if s := m.Statuses()["yours"]; s.Ready || len(s.Problems) != 1 {
+		t.Errorf("got %+v", s)
+	}
+	if err := m.Remove("ours"); err != nil {
+		t.Error(err)
+	}
+	if got := found(engine); got != "ACME-1 deny, MM301 deny" || !m.Statuses()["yours"].Ready {
+		t.Errorf("%q is in force, %+v", got, m.Statuses())
+	}
+	// A tuning that does not fit a policy keeps it out, until the tuning is mended.
+	put("a-tuning", map[string]string{"config.yaml": "policies: {ACME-2: {action: warn, parameters: {x: 1}}}"})
+	if s := m.Statuses()["a-tuning"]; !s.Ready || len(s.Warnings) != 1 {
+		t.Errorf("got %+v", s)
+	}
+	put("z", map[string]string{"c.rego": rego("ACME-2", "c")})
+	if s := m.Statuses()["z"]; s.Ready {
+		t.Errorf("got %+v", s)
+	}
+	put("a-tuning", map[string]string{"config.yaml": "policies: {ACME-2: {action: warn}}"})
+	if got := found(engine); got != "ACME-1 deny, MM301 deny, ACME-2 warn" || !m.Statuses()["z"].Ready || len(m.Statuses()["a-tuning"].Warnings) > 0 {
+		t.Errorf("%q is in force, %+v", got, m.Statuses())
+	}
+}
+
+func TestStatusesAreShort(t *testing.T) {
+	t.Parallel()
+	m, _ := manager(t, nil)
+	_ = m.Put("ours", map[string]string{"config.yaml": "policies: {" + strings.Repeat("A: {b: 1}, ", 1000) + "}"})
+	if n := len(m.Statuses()["ours"].Problems); n > 21 {
+		t.Errorf("%d problems", n)
+	}
+}
+
 func TestStatuses(t *testing.T) {
 	t.Parallel()
 	var told []string
@@ -94,9 +138,9 @@ func TestStatuses(t *testing.T) {
 	good := m.Statuses()["ours"]
 	want := source.Status{
 		Ready: true, Policies: []string{"ACME-1"}, Configuration: true, Digest: good.Digest,
-		Warnings: []policy.Problem{{Source: "configuration", Message: "policies[ACME-9]: there is no such policy"}},
+		Warnings: []policy.Problem{{Source: "configuration", Message: "policies[ACME-9]: there is no policy ACME-9"}},
 	}
-	if diff := cmp.Diff(want, good); diff != "" {
+	if diff := cmp.Diff(want, good, cmpopts.IgnoreUnexported(source.Status{})); diff != "" {
 		t.Errorf("status (-want +got)\n%s", diff)
 	}
 	bad := map[string]string{"a.rego": "package a\n\nfoo"}
