@@ -37,6 +37,8 @@ func newCheck() *cobra.Command {
 		Long: `Expand every StatefulSet in the manifests, and hold what comes out against the policies, as admission does in a
 cluster. StatefulSets without Metamorph's annotations are judged, too, by the policies that are for them.
 
+Policies about changes (shrinking, downgrades, deletions) need the stored object, and find nothing here.
+
 Other objects among the manifests, and in --data, are what the policies see of the cluster: Namespaces, StorageClasses,
 ResourceQuotas, LimitRanges, PodDisruptionBudgets, HorizontalPodAutoscalers, Secrets with certificates, StatefulSets.
 
@@ -83,12 +85,15 @@ func runCheck(cmd *cobra.Command, o checkFlags) error {
 	options := check.Options{Options: o.Options, Set: set, Data: data, Now: time.Now(), Failed: func(p *policy.Policy, err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s the policy %s failed: %v\n", paint(cmd.ErrOrStderr(), yellow, "Warning:"), p.Code, err)
 	}}
-	for _, w := range set.Warnings {
+	for _, w := range slices.Concat(set.Warnings, set.Expired(options.Now)) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s %v\n", paint(cmd.ErrOrStderr(), yellow, "Warning:"), w)
 	}
 	subjects, err := check.Check(cmd.Context(), docs, options)
 	if err != nil {
 		return usage(err)
+	}
+	if len(subjects) == 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s there is no apps/v1 StatefulSet in the input\n", paint(cmd.ErrOrStderr(), yellow, "Warning:"))
 	}
 	if o.fix {
 		if docs, subjects, err = fix(cmd, docs, subjects, options); err != nil {
@@ -101,6 +106,9 @@ func runCheck(cmd *cobra.Command, o checkFlags) error {
 	}})
 	if err != nil {
 		return err
+	}
+	if o.output.value == "text" && len(out.Findings) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "metamorph explain %s says why, and what to do\n", out.Findings[0].Code)
 	}
 	for _, f := range out.Findings {
 		if f.Severity == report.Deny || f.Severity == report.Warn && o.failLevel.value == "warn" {

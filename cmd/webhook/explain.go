@@ -170,6 +170,9 @@ func explainPolicy(w io.Writer, asJSON bool, p *policy.Policy) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "What to do\t%s\n", p.Fix)
 	action := p.Severity.String()
+	if p.Warns && p.Severity > policy.Warn {
+		action += "; some cases warn in any profile"
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.Profiles)) {
 		action += fmt.Sprintf("; %s in the profile %s", p.Profiles[name], name)
 	}

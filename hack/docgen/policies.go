@@ -30,11 +30,11 @@ func policyReference() ([]byte, error) {
 		"METADATA or the configuration say otherwise with `onError`.\n\n")
 	b.WriteString("| code | finds that | action | in a profile |\n|---|---|---|---|\n")
 	for _, p := range bundle.Policies {
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", p.Code, anchor(p), cell(p.Title), p.Severity, byProfile(p))
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", p.Code, anchor(p), cell(p.Title), action(p), byProfile(p))
 	}
 	for _, p := range bundle.Policies {
 		fmt.Fprintf(&b, "\n## %s %s\n\n%s.\n\n%s\n\n", p.Code, p.Name, sentenceCase(p.Title), p.Why)
-		fmt.Fprintf(&b, "- What to do: %s\n- Action: %s", p.Fix, p.Severity)
+		fmt.Fprintf(&b, "- What to do: %s\n- Action: %s", p.Fix, action(p))
 		if len(p.Profiles) > 0 {
 			fmt.Fprintf(&b, "; %s", byProfile(p))
 		}
@@ -52,6 +52,13 @@ func policyReference() ([]byte, error) {
 		}
 	}
 	return b.Bytes(), nil
+}
+
+func action(p *policy.Policy) string {
+	if p.Warns && p.Severity > policy.Warn {
+		return p.Severity.String() + "; some cases warn in any profile"
+	}
+	return p.Severity.String()
 }
 
 func anchor(p *policy.Policy) string { return strings.ToLower(p.Code) + "-" + p.Name }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/metamorph-k8s/metamorph/pkg/manifest"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/settings"
 )
 
 // Change is one line that was written into a manifest, or could not be.
@@ -30,6 +31,9 @@ func Fix(docs []manifest.Document, subjects []Subject) ([]manifest.Document, []C
 		}
 		annotations := make(map[string]string, len(fixes))
 		for key, value := range fixes {
+			if key == "config" {
+				value = s.config(value)
+			}
 			annotations[setting.Prefix+key] = value
 		}
 		d, err := out[s.Document].Annotate(s.Item, annotations)
@@ -44,4 +48,47 @@ func Fix(docs []manifest.Document, subjects []Subject) ([]manifest.Document, []C
 		changes = append(changes, Change{Where: s.Where, File: d.File, Object: s.Name, Text: strings.Join(lines, ", ")})
 	}
 	return out, changes, nil
+}
+
+// config writes the lines of a fix into the user's own text, so that comments and the order of lines stay.
+func (s *Subject) config(fix string) string {
+	md, _ := s.Output.Source["metadata"].(map[string]any)
+	notes, _ := md["annotations"].(map[string]any)
+	written, _ := notes[setting.Prefix+"config"].(string)
+	want, err := settings.ParseConfig(fix)
+	if err != nil || written == "" {
+		return fix
+	}
+	var out []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(written) {
+		text := strings.TrimRight(line, "\r\n")
+		one, err := settings.ParseConfig(text)
+		if err == nil && one != nil && len(one.Keys()) == 1 {
+			key := one.Keys()[0]
+			value, ok := want.Get(key)
+			if !ok {
+				continue // the fix has it no more
+			}
+			if had, _ := one.Get(key); had != value {
+				text = key + "=" + value
+			}
+			seen[key] = true
+		}
+		out = append(out, text)
+	}
+	for _, key := range want.Keys() {
+		if !seen[key] {
+			value, _ := want.Get(key)
+			out = append(out, key+"="+value)
+		}
+	}
+	merged := strings.Join(out, "\n")
+	if strings.HasSuffix(written, "\n") {
+		merged += "\n"
+	}
+	if got, err := settings.ParseConfig(merged); err != nil || got == nil || got.String() != want.String() {
+		return fix // continued lines, or another order
+	}
+	return merged
 }

@@ -167,10 +167,34 @@ func (e *editor) replace(m, old *yaml.Node, value string) ([]byte, bool) {
 		return nil, false
 	}
 	text := e.scalar(value, old.Style)
+	if block, ok := e.literal(value, keyIndent(m)+2); ok && old.Style&yaml.LiteralStyle != 0 {
+		text = block
+	}
 	if at == end {
 		text = e.spaceBefore(at) + text
 	}
 	return e.splice(at, end, text), true
+}
+
+// literal writes lines as they stand, behind a bar. It is false for what cannot be written like that without more ado.
+func (e *editor) literal(text string, indent int) (string, bool) {
+	header, body := "|-", text
+	if trimmed, ok := strings.CutSuffix(text, "\n"); ok {
+		header, body = "|", trimmed
+	}
+	lines := strings.Split(body, "\n")
+	if len(lines) < 2 || strings.Trim(lines[0], " \t") != lines[0] || lines[0] == "" || lines[len(lines)-1] == "" {
+		return "", false
+	}
+	for i, l := range lines {
+		if !isPrintable(l) {
+			return "", false
+		}
+		if l != "" {
+			lines[i] = strings.Repeat(" ", indent) + l
+		}
+	}
+	return header + e.eol + strings.Join(lines, e.eol), true
 }
 
 // fill puts a mapping where there was nothing, or null.

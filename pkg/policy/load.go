@@ -349,6 +349,9 @@ func (l *Loader) policy(src *Source, c *ast.Compiler, file string, modules map[s
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	for name := range names {
+		p.Warns = p.Warns || strings.HasPrefix(name, "warn")
+	}
 	p.program = newProgram(c, p.Code, mod.Package.Path, slices.Sorted(maps.Keys(names)))
 	return p, nil
 }

@@ -161,3 +161,19 @@ func FuzzLoad(f *testing.F) {
 		_, _ = load(map[string]string{"p.rego": text})
 	})
 }
+
+// FuzzParseConfig holds that no text makes the configuration's reader panic, and that what it takes can be used.
+func FuzzParseConfig(f *testing.F) {
+	f.Add("policies: {ACME-1: {action: warn, parameters: {most: 3}}}\nexceptions: [{policy: ACME-1, reason: r, expires: 2027-01-01}]")
+	f.Add("policies: {ACME-1: {namespaces: {'a*': off}}}")
+	f.Add("exceptions: [{policy: [], reason: &a {}, expires: *a}]")
+	b, err := load(map[string]string{"p.rego": header + "deny contains \"a\" if input.role == \"x\"\n"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(_ *testing.T, text string) {
+		if c, err := policy.ParseConfig("test", "c.yaml", []byte(text)); err == nil {
+			_, _ = policy.NewSet([]*policy.Bundle{b}, c)
+		}
+	})
+}

@@ -116,6 +116,8 @@ type Policy struct {
 	Fix string `json:"fix"`
 	// Severity is the action of deny and violation rules; warn rules warn at most.
 	Severity Action `json:"severity"`
+	// Warns tells that some of its rules warn at most.
+	Warns bool `json:"warns,omitempty"`
 	// Profiles replace the severity for objects of a profile.
 	Profiles map[string]Action `json:"profiles,omitempty"`
 	// OnError is the action if the policy cannot be evaluated; nil: what its findings have.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 )
@@ -103,6 +104,17 @@ func (s *Set) Unknown(c *Config) []Problem {
 	}
 	for i := range c.Exceptions {
 		look(fmt.Sprintf("exceptions[%d]", i), c.Exceptions[i].Policy)
+	}
+	return out
+}
+
+// Expired are the exceptions that are over: what they covered is found again, and whoever wonders why should read it.
+func (s *Set) Expired(now time.Time) []Problem {
+	var out []Problem
+	for i := range s.config.Exceptions {
+		if x := &s.config.Exceptions[i]; !now.Before(x.Expires.Time) {
+			out = append(out, Problem{Source: "configuration", Message: fmt.Sprintf("exceptions[%d]: the exception from %s expired on %s", i, x.Policy, x.Expires.Format(time.DateOnly))})
+		}
 	}
 	return out
 }

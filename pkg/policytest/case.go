@@ -259,7 +259,7 @@ func (c *Case) compare(findings []policy.Finding) error {
 	}
 	what := strings.Join(lines, "\n")
 	if got != c.Expect {
-		return fmt.Errorf("want %s, got %s\n%s", c.Expect, got, what)
+		return errors.New(strings.TrimSuffix(fmt.Sprintf("want %s, got %s\n%s", c.Expect, got, what), "\n"))
 	}
 	if c.Message == "" && c.Field == "" && c.Annotation == "" && c.Fix == "" {
 		return nil
@@ -274,7 +274,13 @@ func (c *Case) compare(findings []policy.Finding) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no finding has message %q, field %q, annotation %q, fix %q\n%s", c.Message, c.Field, c.Annotation, c.Fix, what)
+	var wanted []string
+	for _, w := range [][2]string{{"message", c.Message}, {"field", c.Field}, {"annotation", c.Annotation}, {"fix", c.Fix}} {
+		if w[1] != "" {
+			wanted = append(wanted, fmt.Sprintf("%s %q", w[0], w[1]))
+		}
+	}
+	return fmt.Errorf("no finding has %s\n%s", strings.Join(wanted, ", "), what)
 }
 
 func unmarshalStrict(text []byte, into any) error {

@@ -185,6 +185,28 @@ func TestRatchet(t *testing.T) {
 	}
 }
 
+// TestNotRatcheted holds what the ratchet does not excuse: who sends the request, a failure to judge, and what only became worse
+// by the object's own choice.
+func TestNotRatcheted(t *testing.T) {
+	t.Parallel()
+	obj := expanded(t, nil, `,"metamorph.dev/partitions":"3"`)
+	for name, test := range map[string]struct {
+		rule string
+		want policy.Action
+	}{
+		"a user who may not":          {`deny contains "not yours" if count([g | some g in input.request.user.groups; g == "admins"]) == 0`, policy.Deny},
+		"a policy that fails":         {`deny contains "a" if to_number(input.object.kind) > 1`, policy.Deny},
+		"a change against the stored": {`deny contains "changed" if object.get(input, ["oldSettings", "retention", "value"], "") != input.settings.retention.value`, policy.Off},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := judge(t, test.rule, request(policy.Update, obj, obj)); policy.Worst(got) != test.want {
+				t.Errorf("got %+v, want %s", got, test.want)
+			}
+		})
+	}
+}
+
 // TestProvenance holds that a finding says where the line to change is, if that is not the object.
 func TestProvenance(t *testing.T) {
 	t.Parallel()

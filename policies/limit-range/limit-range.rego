@@ -125,6 +125,10 @@ default_limit(item, resource) := lib.resource_quantity(item.max[resource]) if no
 cure(subject, resource, annotations, value) := {"field": subject.field, "annotation": resource, "fix": sprintf("%v", [value])} if {
 	subject.main
 	resource in annotations
+	resource != "memory" # a smaller broker is for people to decide, or a larger LimitRange
+} else := {"field": subject.field, "annotation": resource} if {
+	subject.main
+	resource in annotations
 } else := {"field": subject.field}
 
 written("cpu", n) := sprintf("%v", [n])

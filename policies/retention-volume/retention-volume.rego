@@ -85,8 +85,9 @@ share := ceil((partitions * min([copies, input.replicas])) / input.replicas) if 
 
 copies := lib.whole_number(lib.node_properties["default.replication.factor"])
 
-# room is the limit in Mi that would do.
-room := floor(((volume / share) - segment) / mi) if share > 0
+# room is the limit in Mi that would do. A fifth of the volume is left to the file system, Kafka's own topics and other ones: a
+# full disk stops a broker (strimzi#11845).
+room := floor((((volume * 4) / (5 * share)) - segment) / mi) if share > 0
 
 else := 0
 
