@@ -138,7 +138,7 @@ warn_some contains sprintf("%d", [input.replicas]) if input.replicas > 3
 	}
 	audit := policy.Audit
 	want := []*policy.Policy{{
-		Code: "ACME-2", Name: "many", Source: "test", File: "p.rego", Line: 1, Title: "too many", Why: "Because.", Fix: "Fewer.", Severity: policy.Warn,
+		Code: "ACME-2", Name: "many", Source: "test", File: "p.rego", Line: 1, Title: "too many", Why: "Because.", Fix: "Fewer.", Severity: policy.Warn, Warns: true,
 		Profiles: map[string]policy.Action{"dev": policy.Off, "production": policy.Deny}, OnError: &audit,
 		Match: policy.Match{
 			Kinds: []string{"StatefulSet"}, Operations: []policy.Operation{policy.Create, policy.Scale}, Roles: []string{"kafka", "plain"},

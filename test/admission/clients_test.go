@@ -352,6 +352,8 @@ func TestScaleCarriesNoTemplate(t *testing.T) {
 	const ns = "update-kubectl-scale"
 	namespace(t, ns, nil)
 	kubectl(t, ns, minimal, "create", "-f", "-")
+	// The fixture has the status that the controller writes.
+	kubectl(t, ns, "", "wait", "statefulset/events", "--for=jsonpath={.status.replicas}=1", "--timeout=1m")
 	kubectl(t, ns, "", "scale", "statefulset/events", "--replicas=5")
 	q := lastRequest(t, ns)
 	if q.Kind.Kind != "Scale" || q.SubResource != "scale" || q.Operation != admissionv1.Update {
