@@ -14,7 +14,7 @@
 #     images:
 #       type: array
 #       items: {type: string, minLength: 1}
-#       default: [kafka, kafka-native, cp-kafka, cp-server, cp-enterprise-kafka, zookeeper, cp-zookeeper]
+#       default: [kafka, kafka-native, cp-kafka, cp-server, kafka-broker, kafka-server, zookeeper]
 #       description: Last parts of the names of images that run Kafka or ZooKeeper.
 package metamorph.policies.unmanaged
 
@@ -31,13 +31,18 @@ deny contains result if {
 
 looks(container) := sprintf("runs the image %s", [container.image.reference]) if {
 	parts := split(container.image.repository, "/")
-	parts[count(parts) - 1] in data.parameters.images
+	runs_it(parts[count(parts) - 1])
 } else := sprintf("has %s and the port %v, as Kafka and ZooKeeper do", [key, port.containerPort]) if {
 	some port in container.spec.ports
 	prefix := {9092: "KAFKA_", 2181: "ZOO"}[port.containerPort]
 	keys := [k | some k, _ in container.env; startswith(k, prefix)]
 	key := min(keys)
 }
+
+runs_it(image) if image in data.parameters.images
+
+# acme-kafka, kubernetes-zookeeper.
+runs_it(image) if regex.match(`-(?:kafka|zookeeper)$`, image)
 
 # An operator's set follows its operator, whatever is written on it.
 somebodys if {

@@ -202,7 +202,7 @@ func (p *program) ratchet() {
 	p.Must("", "delete", "statefulset", "xerxes", "--wait=false")
 }
 
-// deletions holds that an ensemble that brokers use is kept, and that whole namespaces go.
+// deletions holds that an ensemble that brokers use is kept, as long as they do.
 func (p *program) deletions() {
 	p.Helper()
 	p.Must(set("keeper", "metamorph.dev/role: zookeeper"), "apply", "-f", "-")
