@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -106,9 +107,17 @@ func (t *Runner) Run(ctx context.Context, fsys fs.FS, name string) (*Report, err
 		return nil, err
 	}
 	slices.SortStableFunc(report.Results, func(a, b Result) int { return strings.Compare(a.File, b.File) })
-	measured := coverage.Report(bundle.Modules)
+	modules := maps.Clone(bundle.Modules)
+	if t.Builtin {
+		libraries, err := t.libraries()
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(modules, libraries)
+	}
+	measured := coverage.Report(modules)
 	for file, c := range measured.Files {
-		if strings.HasSuffix(file, "_test.rego") || bundle.Modules[file] == nil {
+		if strings.HasSuffix(file, "_test.rego") || modules[file] == nil {
 			continue
 		}
 		m := Coverage{File: file, Percent: c.Coverage}
@@ -232,14 +241,12 @@ func (t *Runner) rego(ctx context.Context, report *Report, coverage *cover.Cover
 	if !tests {
 		return nil
 	}
-	if t.Loader.Libraries != nil {
-		for file, text := range t.Loader.Libraries.Files {
-			m, err := ast.ParseModuleWithOpts(file, text, ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
-			if err != nil {
-				return err
-			}
-			modules["library/"+file] = m
-		}
+	libraries, err := t.libraries()
+	if err != nil {
+		return err
+	}
+	for file, m := range libraries {
+		modules["library/"+file] = m
 	}
 	store := inmem.New()
 	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
@@ -268,6 +275,22 @@ func (t *Runner) rego(ctx context.Context, report *Report, coverage *cover.Cover
 		report.Results = append(report.Results, one)
 	}
 	return nil
+}
+
+// libraries are the parsed libraries by file.
+func (t *Runner) libraries() (map[string]*ast.Module, error) {
+	out := map[string]*ast.Module{}
+	if t.Loader.Libraries == nil {
+		return out, nil
+	}
+	for file, text := range t.Loader.Libraries.Files {
+		m, err := ast.ParseModuleWithOpts(file, text, ast.ParserOptions{ProcessAnnotation: true, RegoVersion: ast.RegoV1})
+		if err != nil {
+			return nil, err
+		}
+		out[file] = m
+	}
+	return out, nil
 }
 
 var errNoCase = errors.New("holds no case")
