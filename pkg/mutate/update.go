@@ -284,7 +284,7 @@ func (x *expansion) change(live map[string]any, mem memory, source, incoming *le
 		leaf.Reorder(obj["spec"], live["spec"], "spec")
 	}
 	x.keepWritten(obj)
-	keepImmutable(obj, live)
+	x.keepImmutable(obj, live)
 	x.store(obj, mem, source, out.Settings)
 	if differ(leaves(obj), leaves(live), templatePath) && settingsText(out.Settings, nil) != settingsText(mem.settings, nil) {
 		recordInTemplate(obj, out.Settings)
@@ -462,18 +462,32 @@ func immutable(p leaf.Path) bool {
 	return slices.ContainsFunc(immutables, func(f string) bool { return p.Under(leaf.Join("spec", f)) })
 }
 
-// keepImmutable takes the immutable fields from the live object, unless the user asks for others: then the API server
-// shall say that it does not work.
-func keepImmutable(obj, live map[string]any) {
+// keepImmutable takes the immutable fields from the live object. Whoever asks for others is refused here, where it can be said
+// what to do instead: the API server validates before policies are asked, and prints the whole field.
+func (x *expansion) keepImmutable(obj, live map[string]any) {
 	now, was := leaves(obj), leaves(live)
 	spec, _ := obj["spec"].(map[string]any)
 	old, _ := live["spec"].(map[string]any)
 	for _, f := range immutables {
 		p := leaf.Join("spec", f)
-		if v, ok := old[f]; ok && (!has(now, p) || !differ(now, was, p)) {
+		v, ok := old[f]
+		if has(now, p) && differ(now, was, p) {
+			x.report(setting.Problem{
+				Code: setting.Immutable, Field: p.String(), Reason: "is not what it was when the StatefulSet was created, and cannot change",
+				Allowed: instead[f], Example: setting.Prefix + "storage: 100Gi",
+			})
+		} else if ok {
 			spec[f] = leaf.Copy(v)
 		}
 	}
+}
+
+// instead says how to get what a change of an immutable field was meant to bring.
+var instead = map[string]string{
+	"selector":             "what is stored; labels of the pods' own go into spec.template.metadata.labels",
+	"serviceName":          "what is stored",
+	"podManagementPolicy":  "what is stored; or a new StatefulSet beside this one, and its partitions moved over",
+	"volumeClaimTemplates": setting.Prefix + "storage with a larger size; or a new StatefulSet beside this one, and its partitions moved over",
 }
 
 // differ tells whether two sets differ below a path, the recorded settings aside.

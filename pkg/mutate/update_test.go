@@ -270,3 +270,32 @@ func TestDeleting(t *testing.T) {
 		t.Error(out, err)
 	}
 }
+
+// TestImmutableFields holds that a change of what a StatefulSet keeps for ever is refused with what to do instead, and that what
+// does not change, or is left out, is no change.
+func TestImmutableFields(t *testing.T) {
+	t.Parallel()
+	live := stored(t, "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: events, annotations: {metamorph.dev/role: kafka}}\nspec: {replicas: 3}\n")
+	for name, test := range map[string]struct {
+		change func(map[string]any)
+		want   string
+	}{
+		"a larger claim": {func(obj map[string]any) {
+			leaf.Put(obj, at("spec", "volumeClaimTemplates", "#data", "spec", "resources", "requests", "storage"), "99Gi")
+		}, "spec.volumeClaimTemplates: is not what it was when the StatefulSet was created, and cannot change; allowed: metamorph.dev/storage"},
+		"another selector": {func(obj map[string]any) { leaf.Put(obj, at("spec", "selector", "matchLabels", "app"), "x") }, "spec.selector: is not what it was"},
+		"nothing":          {func(map[string]any) {}, ""},
+		"left out":         {func(obj map[string]any) { delete(obj["spec"].(map[string]any), "volumeClaimTemplates") }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := mutate.Expand(sent(t, live, test.change))
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}

@@ -72,6 +72,10 @@ func TestPolicies(t *testing.T) {
 	// The same through server-side apply and update.
 	contains(t, p.Refused("", "annotate", "--overwrite", "statefulset/events", "metamorph.dev/heap=1950Mi"), "MM301")
 
+	// What a StatefulSet keeps for ever: said before the API server says it in its own way.
+	report = p.Refused("", "patch", "statefulset/events", "--type=json", "-p", `[{"op":"replace","path":"/spec/volumeClaimTemplates/0/spec/resources/requests/storage","value":"99Gi"}]`)
+	contains(t, report, "spec.volumeClaimTemplates: is not what it was", "metamorph.dev/storage with a larger size", "MM201")
+
 	// A scale is judged, although a Scale has no annotations.
 	contains(t, p.Refused("", "scale", "statefulset/events", "--replicas=1"), "spec.replicas", "MM326")
 	p.Must("", "scale", "statefulset/events", "--replicas=4")
