@@ -198,7 +198,7 @@ func TestSameViolations(t *testing.T) {
 		"no security context":         {`[{op: remove, path: ` + container + `/securityContext}]`, []string{"capabilities", "privileged", "read-only-root"}},
 		"host network and processes":  {`[{op: add, path: ` + pod + `/hostNetwork, value: true}, {op: add, path: ` + pod + `/hostPID, value: true}]`, []string{"host-namespaces", "host-namespaces"}},
 		"shared processes":            {`[{op: add, path: ` + pod + `/shareProcessNamespace, value: true}]`, []string{"host-namespaces"}},
-		"image from anywhere":         {`[{op: replace, path: ` + container + `/image, value: "registry.example.com/somebody/kafka:4"}]`, []string{"registries"}},
+		"image from anywhere":         {`[{op: replace, path: ` + container + `/image, value: "images.example.org/somebody/kafka:4"}]`, []string{"registries"}},
 		"newest image of all":         {`[{op: replace, path: ` + container + `/image, value: "apache/kafka:latest"}, {op: replace, path: ` + initially + `/image, value: "localhost:5000/kafka"}]`, []string{"registries", "registries", "registries"}},
 		"image by digest":             {`[{op: replace, path: ` + container + `/image, value: "apache/kafka@sha256:0123456789012345678901234567890123456789012345678901234567890123"}]`, nil},
 		"no labels":                   {`[{op: remove, path: /metadata/labels}]`, []string{"labels"}},
