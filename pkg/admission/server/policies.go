@@ -70,17 +70,15 @@ func newPolicySources(engine *policy.Engine, client dynamic.Interface, namespace
 	return p, nil
 }
 
-// sourceMetrics are registered once in a process.
-var sourceMetrics = sync.OnceValue(func() *struct {
+type sourceMetricSet struct {
 	ready   *prometheus.GaugeVec
 	reloads *prometheus.CounterVec
 	loaded  prometheus.Gauge
-} {
-	m := &struct {
-		ready   *prometheus.GaugeVec
-		reloads *prometheus.CounterVec
-		loaded  prometheus.Gauge
-	}{
+}
+
+// sourceMetrics are registered once in a process.
+var sourceMetrics = sync.OnceValue(func() *sourceMetricSet {
+	m := &sourceMetricSet{
 		ready: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "metamorph_policy_source_ready", Help: "1 if the source of policies is in force as it was last read, 0 if an earlier state of it is, or nothing of it since the process started.",
 		}, []string{"source"}),

@@ -232,13 +232,6 @@ func (m *Manager) Statuses() map[string]Status {
 // Len is how many policies are in force.
 func (m *Manager) Len() int { return len(m.engine.Set().Policies) } // without the lock, so that changed may ask
 
-// Names lists the sources.
-func (m *Manager) Names() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Sorted(maps.Keys(m.sources))
-}
-
 // assemble makes the set of what is good, with other parts for one source; "" for none. Sources count in the order of their
 // names.
 func (m *Manager) assemble(name string, with *parts) (*policy.Set, error) {
