@@ -124,8 +124,8 @@ func (r *run) ask(all []question) {
 			if err := r.evaluate(some[i : i+1]); err != nil {
 				// What it found before it failed is not all.
 				r.findings = append(r.findings[:first], r.failed(&some[i], err))
+				r.except(&some[i], first)
 			}
-			r.except(&some[i], first)
 		}
 	}
 }
@@ -195,9 +195,7 @@ func (r *run) evaluate(all []question) (err error) {
 			if err := r.answer(&all[i], answer); err != nil {
 				return err
 			}
-			if len(all) > 1 {
-				r.except(&all[i], first)
-			}
+			r.except(&all[i], first)
 		}
 		return nil
 	})
