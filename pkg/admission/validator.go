@@ -184,7 +184,7 @@ func (v *Validator) request(ctx context.Context, req admission.Request) (*subjec
 	if err != nil {
 		return nil, err
 	}
-	if letGo(s.Object) || (deleting(s.Object) && s.Operation != policy.Delete) {
+	if mutate.LetGo(s.Object) || (deleting(s.Object) && s.Operation != policy.Delete) {
 		return nil, nil
 	}
 	ns, err := v.Namespaces.Namespace(ctx, req.Namespace)
@@ -192,7 +192,7 @@ func (v *Validator) request(ctx context.Context, req admission.Request) (*subjec
 		return nil, fmt.Errorf("reading the namespace %q: %w", req.Namespace, err)
 	}
 	s.Namespace = policy.Namespace{Name: req.Namespace, Labels: ns.Labels, Annotations: ns.Annotations}
-	if !mutate.Inspect(s.Object).Managed {
+	if !mutate.Managed(s.Object) {
 		return s, nil
 	}
 	// For trying fixes. Without them some cannot be offered, which is no reason to refuse anything.
@@ -216,19 +216,12 @@ func (v *Validator) scale(ctx context.Context, req admission.Request, s *subject
 		}
 		return err
 	}
-	s.Object = maps.Clone(s.OldObject)
-	was, _ := s.OldObject["spec"].(map[string]any)
-	spec := maps.Clone(was)
-	if spec == nil {
-		spec = map[string]any{}
-	}
 	wanted, _ := scale["spec"].(map[string]any)
 	n, ok := wanted["replicas"].(int64)
 	if !ok {
 		n = 0 // the type of a Scale leaves a zero out
 	}
-	spec["replicas"] = n
-	s.Object["spec"] = spec
+	s.Object = mutate.Rescaled(s.OldObject, n)
 	return nil
 }
 
@@ -241,16 +234,6 @@ func decoded(what string, raw []byte) (map[string]any, error) {
 		return nil, &statusError{http.StatusBadRequest, fmt.Errorf("the %s is not JSON that can be read: %w", what, err)}
 	}
 	return obj, nil
-}
-
-// letGo tells an object that Metamorph managed once: it is nobody's business any more.
-func letGo(obj map[string]any) bool {
-	if mutate.Inspect(obj).Managed {
-		return false
-	}
-	md, _ := obj["metadata"].(map[string]any)
-	notes, _ := md["annotations"].(map[string]any)
-	return notes[setting.Prefix+"cluster-id"] != nil
 }
 
 func deleting(obj map[string]any) bool {

@@ -130,7 +130,7 @@ func (s *subject) ignored() bool {
 		return true
 	}
 	notes, _ := md["annotations"].(map[string]any)
-	return !s.state.Managed && (notes[setting.Prefix+"cluster-id"] != nil || notes[setting.Prefix+"managed"] == "false")
+	return notes[setting.Prefix+"managed"] == "false" || mutate.LetGo(s.obj)
 }
 
 // role is the object's, as a label of the metrics: what is written on it may be anything.

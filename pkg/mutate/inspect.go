@@ -2,6 +2,7 @@ package mutate
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/apidefaults"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/leaf"
@@ -10,7 +11,7 @@ import (
 
 // Inspection is what an expanded object says of itself.
 type Inspection struct {
-	// Managed tells that the object is Metamorph's: it has a role, or was expanded, and was not let go of.
+	// Managed is what [Managed] tells. Nothing else is read of an object that is not.
 	Managed bool
 	// Expanded tells that it was expanded.
 	Expanded bool
@@ -22,15 +23,26 @@ type Inspection struct {
 	Config map[string]string
 }
 
+// Managed tells that an object is Metamorph's: it has a role, or was expanded, and was not let go of. It reads annotations alone,
+// where [Inspect] decodes all that they record.
+func Managed(obj map[string]any) bool {
+	return (annotation(obj, "role") != "" || annotation(obj, "source") != "") && annotation(obj, "managed") != "false"
+}
+
+// LetGo tells that Metamorph managed an object once: the id of the cluster is all that is left of it.
+func LetGo(obj map[string]any) bool {
+	md, _ := obj["metadata"].(map[string]any)
+	notes, _ := md["annotations"].(map[string]any)
+	return !Managed(obj) && notes[setting.Prefix+"cluster-id"] != nil
+}
+
 // Inspect reads what an object records. It never fails: what cannot be read is left out, and for [Expand] to complain of.
 func Inspect(obj map[string]any) Inspection {
-	in := Inspection{Role: setting.Role(annotation(obj, "role"))}
-	source := annotation(obj, "source")
-	in.Expanded = source != ""
-	in.Managed = (in.Role != "" || in.Expanded) && annotation(obj, "managed") != "false"
-	if !in.Managed {
+	if !Managed(obj) {
 		return Inspection{}
 	}
+	source := annotation(obj, "source")
+	in := Inspection{Managed: true, Expanded: source != "", Role: setting.Role(annotation(obj, "role"))}
 	if tree, err := leaf.Decode([]byte(source)); err == nil {
 		in.Source = tree
 	}
@@ -50,6 +62,19 @@ func Inspect(obj map[string]any) Inspection {
 		}
 	}
 	return in
+}
+
+// Rescaled is an object with another number of replicas. It shares all else with the one that it was made of.
+func Rescaled(obj map[string]any, replicas int64) map[string]any {
+	was, _ := obj["spec"].(map[string]any)
+	spec := maps.Clone(was)
+	if spec == nil {
+		spec = map[string]any{}
+	}
+	spec["replicas"] = replicas
+	obj = maps.Clone(obj)
+	obj["spec"] = spec
+	return obj
 }
 
 // Annotated returns a copy of a source with annotations of ours set, and those with an empty value removed.

@@ -279,11 +279,12 @@ func alike(f, g *policy.Finding) bool {
 
 // revised is the request as it would be if its user had written other annotations.
 func (t *trial) revised(annotations map[string]string) (*Request, bool) {
+	text := annotations["replicas"]
+	annotations = maps.Clone(annotations)
+	delete(annotations, "replicas")
 	source := mutate.Annotated(t.state.Source, annotations)
-	if n, ok := annotations["replicas"]; ok {
-		annotations = maps.Clone(annotations)
-		delete(annotations, "replicas")
-		source = withReplicas(mutate.Annotated(t.state.Source, annotations), n)
+	if replicas, err := strconv.ParseInt(text, 10, 32); err == nil {
+		source = mutate.Rescaled(source, replicas)
 	}
 	in := mutate.Input{
 		Object: mutate.Encode(t.req.Object), Version: t.reviewer.Version, Profiles: t.req.Profiles, ClusterUID: t.req.ClusterUID,
@@ -315,27 +316,6 @@ func (t *trial) rescaled(annotations map[string]string) (*Request, bool) {
 		return nil, false
 	}
 	next := *t.req
-	next.Object = maps.Clone(t.req.Object)
-	spec, _ := next.Object["spec"].(map[string]any)
-	spec = maps.Clone(spec)
-	if spec == nil {
-		spec = map[string]any{}
-	}
-	spec["replicas"] = n
-	next.Object["spec"] = spec
+	next.Object = mutate.Rescaled(t.req.Object, n)
 	return &next, true
-}
-
-func withReplicas(source map[string]any, text string) map[string]any {
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil {
-		return source
-	}
-	spec, _ := source["spec"].(map[string]any)
-	if spec == nil {
-		spec = map[string]any{}
-		source["spec"] = spec
-	}
-	spec["replicas"] = n
-	return source
 }
