@@ -138,12 +138,12 @@ func module(t *testing.T, source string) *build {
 			t.Fatal(err)
 		}
 	}
-	return &build{progress: io.Discard, source: dir, cache: filepath.Join(t.TempDir(), "cache"), version: "v1.2.3"}
+	return &build{progress: io.Discard, name: "tool", source: dir, cache: filepath.Join(t.TempDir(), "cache"), version: "v1.2.3"}
 }
 
 func TestBuildNamesTheCompilersComplaint(t *testing.T) {
-	packages["tool"] = "example.com/tool/v2"
-	t.Cleanup(func() { delete(packages, "tool") })
+	binaries["tool"] = binary{pkg: "example.com/tool/v2"}
+	t.Cleanup(func() { delete(binaries, "tool") })
 	b := module(t, "package main\n\nfunc main() { undefined() }\n")
 	err := b.ensure(t.Context(), []string{"tool"})
 	if err == nil || !strings.Contains(err.Error(), "undefined: undefined") {
@@ -157,8 +157,8 @@ func TestBuildNamesTheCompilersComplaint(t *testing.T) {
 }
 
 func TestBuildIsDoneOnce(t *testing.T) {
-	packages["tool"] = "example.com/tool/v2"
-	t.Cleanup(func() { delete(packages, "tool") })
+	binaries["tool"] = binary{pkg: "example.com/tool/v2"}
+	t.Cleanup(func() { delete(binaries, "tool") })
 	first := module(t, "package main\n\nfunc main() {}\n")
 	var builds atomic.Int32
 	var all sync.WaitGroup
@@ -170,7 +170,7 @@ func TestBuildIsDoneOnce(t *testing.T) {
 			if err := b.ensure(t.Context(), []string{"tool"}); err != nil {
 				t.Error(err)
 			}
-			if strings.Contains(progress.String(), "building tool of Kubernetes v1.2.3") {
+			if strings.Contains(progress.String(), "building tool v1.2.3") {
 				builds.Add(1)
 			}
 		})
@@ -187,14 +187,14 @@ func TestBuildIsDoneOnce(t *testing.T) {
 func TestBar(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	b := newBar(&out, 4)
+	b := newBar(&out, "tool", 4)
 	b.every = 0
 	for range 5 {
 		b.step()
 	}
 	b.end()
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 5 || lines[1] != "control plane: 2 of 4 packages compiled (50%)" || !strings.Contains(lines[4], "5 of 5") {
+	if len(lines) != 5 || lines[1] != "tool: 2 of 4 packages compiled (50%)" || !strings.Contains(lines[4], "5 of 5") {
 		t.Errorf("progress:\n%s", out.String())
 	}
 }

@@ -11,6 +11,7 @@ import (
 // elsewhere.
 type bar struct {
 	out      io.Writer
+	what     string
 	total    int
 	done     int
 	terminal bool
@@ -18,8 +19,8 @@ type bar struct {
 	last     time.Time
 }
 
-func newBar(out io.Writer, total int) *bar {
-	b := &bar{out: out, total: total, every: 5 * time.Second, last: time.Now()}
+func newBar(out io.Writer, what string, total int) *bar {
+	b := &bar{out: out, what: what, total: total, every: 5 * time.Second, last: time.Now()}
 	if f, ok := out.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
 			b.terminal, b.every = true, 200*time.Millisecond
@@ -39,7 +40,7 @@ func (b *bar) step() {
 func (b *bar) print() {
 	// What is stale can grow while it is being built; more than all would look odd.
 	total := max(b.total, b.done)
-	line := fmt.Sprintf("control plane: %d of %d packages compiled (%d%%)", b.done, total, 100*b.done/max(total, 1))
+	line := fmt.Sprintf("%s: %d of %d packages compiled (%d%%)", b.what, b.done, total, 100*b.done/max(total, 1))
 	if b.terminal {
 		fmt.Fprintf(b.out, "\r%s\x1b[K", line)
 		return

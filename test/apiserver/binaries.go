@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,32 +26,46 @@ const (
 	kubeAPIServer         = "kube-apiserver"
 	kubeControllerManager = "kube-controller-manager"
 	kubectl               = "kubectl"
+	kubeScheduler         = "kube-scheduler"
+	kubeProxy             = "kube-proxy"
+	kubelet               = "kubelet"
+	coreDNS               = "coredns"
 
 	// assetsVariable names a directory of ready-made binaries; the name is that of controller-runtime's envtest.
 	assetsVariable = "KUBEBUILDER_ASSETS"
 	modulePath     = "github.com/metamorph-k8s/metamorph"
 )
 
-// packages says what each binary is built from. They are the tools of the module in test/controlplane.
-var packages = map[string]string{
-	etcd:                  "go.etcd.io/etcd/server/v3",
-	kubeAPIServer:         "k8s.io/kubernetes/cmd/kube-apiserver",
-	kubeControllerManager: "k8s.io/kubernetes/cmd/kube-controller-manager",
-	kubectl:               "k8s.io/kubernetes/cmd/kubectl",
+// binary says what a binary is built from: a main package that the module in a directory of test holds or has as a tool.
+type binary struct{ module, pkg string }
+
+var binaries = map[string]binary{
+	etcd:                  {"controlplane", "go.etcd.io/etcd/server/v3"},
+	kubeAPIServer:         {"controlplane", "k8s.io/kubernetes/cmd/kube-apiserver"},
+	kubeControllerManager: {"controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+	kubectl:               {"controlplane", "k8s.io/kubernetes/cmd/kubectl"},
+	kubeScheduler:         {"controlplane", "k8s.io/kubernetes/cmd/kube-scheduler"},
+	kubeProxy:             {"controlplane", "k8s.io/kubernetes/cmd/kube-proxy"},
+	kubelet:               {"controlplane", "k8s.io/kubernetes/cmd/kubelet"},
+	coreDNS:               {"coredns", modulePath + "/test/coredns"},
 }
 
-// Binaries returns the path of each named binary (all of them if none is named), and builds those that are missing,
-// telling progress of it. Building for the first time takes minutes; processes that want the same binaries at the
+var (
+	// ControlPlane names what the tests without nodes need.
+	ControlPlane = []string{etcd, kubeAPIServer, kubeControllerManager, kubectl}
+	// Node names what a cluster with nodes needs besides.
+	Node = []string{kubeScheduler, kubeProxy, kubelet, coreDNS}
+)
+
+// Binaries returns the path of each named binary (those of the control plane if none is named), and builds those that are
+// missing, telling progress of it. Building for the first time takes minutes; processes that want the same binaries at the
 // same time wait for the one that builds.
 func Binaries(ctx context.Context, progress io.Writer, names ...string) (map[string]string, error) {
 	if progress == nil {
 		progress = io.Discard
 	}
 	if len(names) == 0 {
-		for name := range packages {
-			names = append(names, name)
-		}
-		slices.Sort(names)
+		names = ControlPlane
 	}
 	found := map[string]string{}
 	if dir := os.Getenv(assetsVariable); dir != "" {
@@ -62,8 +77,8 @@ func Binaries(ctx context.Context, progress io.Writer, names ...string) (map[str
 			switch _, err := os.Stat(path); {
 			case err == nil:
 				found[name] = path
-			case name != kubeControllerManager || !errors.Is(err, fs.ErrNotExist):
-				// setup-envtest has no controller manager; all else is a mistake in the variable.
+			case slices.Contains(ofEnvtest, name) || !errors.Is(err, fs.ErrNotExist):
+				// setup-envtest has nothing else; all else is a mistake in the variable.
 				return nil, fmt.Errorf("%s=%s: %w", assetsVariable, dir, err)
 			}
 		}
@@ -72,60 +87,87 @@ func Binaries(ctx context.Context, progress io.Writer, names ...string) (map[str
 	if len(missing) == 0 {
 		return found, nil
 	}
-	b, err := newBuild(progress)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.ensure(ctx, missing); err != nil {
-		return nil, err
-	}
+	modules := map[string][]string{}
 	for _, name := range missing {
-		found[name] = b.path(name)
+		module := binaries[name].module
+		if module == "" {
+			return nil, fmt.Errorf("it is not known what %s is built from", name)
+		}
+		modules[module] = append(modules[module], name)
+	}
+	for _, module := range slices.Sorted(maps.Keys(modules)) {
+		b, err := newBuild(progress, module)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.ensure(ctx, modules[module]); err != nil {
+			return nil, err
+		}
+		for _, name := range modules[module] {
+			found[name] = b.path(name)
+		}
 	}
 	return found, nil
+}
+
+// ofEnvtest is what setup-envtest puts in a directory.
+var ofEnvtest = []string{etcd, kubeAPIServer, kubectl}
+
+// versions find in a go.mod which version of what a module builds.
+var versions = map[string]*regexp.Regexp{
+	"controlplane": regexp.MustCompile(`(?m)^\s*(?:require )?k8s\.io/kubernetes (v\S+)`),
+	"coredns":      regexp.MustCompile(`(?m)^\s*(?:require )?github\.com/coredns/coredns (v\S+)`),
 }
 
 // build makes binaries from the module in source and keeps them in cache.
 type build struct {
 	progress io.Writer
+	name     string // that is told: the module's
 	source   string
 	cache    string
-	version  string // of Kubernetes
+	version  string
 }
 
-func newBuild(progress io.Writer) (*build, error) {
-	source, err := controlPlaneModule()
+func newBuild(progress io.Writer, module string) (*build, error) {
+	source, err := moduleDir(module)
 	if err != nil {
 		return nil, err
 	}
-	b := &build{progress: progress, source: source}
+	b := &build{progress: progress, source: source, name: module}
 	mod, err := os.ReadFile(filepath.Join(source, "go.mod"))
 	if err != nil {
 		return nil, err
 	}
-	m := regexp.MustCompile(`(?m)^\s*(?:require )?k8s\.io/kubernetes (v\S+)`).FindSubmatch(mod)
+	m := versions[module].FindSubmatch(mod)
 	if m == nil {
-		return nil, fmt.Errorf("%s requires no k8s.io/kubernetes", filepath.Join(source, "go.mod"))
+		return nil, fmt.Errorf("%s requires nothing that matches %s", filepath.Join(source, "go.mod"), versions[module])
 	}
 	b.version = string(m[1])
-	sum, err := os.ReadFile(filepath.Join(source, "go.sum"))
+	sources, err := filepath.Glob(filepath.Join(source, "*.go"))
 	if err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256(sum)
+	hash := sha256.New()
+	for _, path := range append([]string{filepath.Join(source, "go.sum")}, sources...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		hash.Write(text)
+	}
 	caches, err := os.UserCacheDir()
 	if err != nil {
 		return nil, err
 	}
 	// Everything that a binary depends on, so that one in the cache is never out of date.
-	key := strings.Join([]string{b.version, hex.EncodeToString(hash[:5]), strings.Fields(runtime.Version())[0]}, "-")
-	b.cache = filepath.Join(caches, "metamorph", "controlplane", key)
+	key := strings.Join([]string{b.version, hex.EncodeToString(hash.Sum(nil)[:5]), strings.Fields(runtime.Version())[0]}, "-")
+	b.cache = filepath.Join(caches, "metamorph", module, key)
 	return b, nil
 }
 
-// controlPlaneModule finds test/controlplane in this repository, seen from the working directory: a test runs in the
-// directory of its package, a demonstration in the root.
-func controlPlaneModule() (string, error) {
+// moduleDir finds a module in test of this repository, seen from the working directory: a test runs in the directory of
+// its package, a demonstration in the root.
+func moduleDir(module string) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -133,7 +175,7 @@ func controlPlaneModule() (string, error) {
 	for at := dir; ; at = filepath.Dir(at) {
 		mod, err := os.ReadFile(filepath.Join(at, "go.mod"))
 		if err == nil && regexp.MustCompile(`(?m)^module `+regexp.QuoteMeta(modulePath)+`$`).Match(mod) {
-			return filepath.Join(at, "test", "controlplane"), nil
+			return filepath.Join(at, "test", module), nil
 		}
 		if at == filepath.Dir(at) {
 			return "", fmt.Errorf("%s is not inside the source of %s, which the control plane is built from; "+
@@ -164,10 +206,10 @@ func (b *build) ensure(ctx context.Context, names []string) error {
 		return err
 	}
 	unlock, err := lock(ctx, filepath.Join(b.cache, ".lock"), func() {
-		fmt.Fprintln(b.progress, "control plane: another process is building it, waiting")
+		fmt.Fprintln(b.progress, b.name+": another process is building it, waiting")
 	})
 	if err != nil {
-		return fmt.Errorf("waiting for another process to build the control plane: %w", err)
+		return fmt.Errorf("waiting for another process to build %s: %w", b.name, err)
 	}
 	defer unlock()
 	// Somebody else may have built them while we waited.
@@ -187,10 +229,10 @@ func (b *build) build(ctx context.Context, names []string) error {
 
 	var paths []string
 	for _, name := range names {
-		paths = append(paths, packages[name])
+		paths = append(paths, binaries[name].pkg)
 	}
 	began := time.Now()
-	fmt.Fprintf(b.progress, "control plane: building %s of Kubernetes %s, once (some minutes)\n", strings.Join(names, ", "), b.version)
+	fmt.Fprintf(b.progress, "%s: building %s %s, once (some minutes)\n", b.name, strings.Join(names, ", "), b.version)
 	total, err := b.stale(ctx, paths)
 	if err != nil {
 		return err
@@ -199,11 +241,11 @@ func (b *build) build(ctx context.Context, names []string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := os.Rename(filepath.Join(temp, builtName(packages[name])), b.path(name)); err != nil {
+		if err := os.Rename(filepath.Join(temp, builtName(binaries[name].pkg)), b.path(name)); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(b.progress, "control plane: built in %s\n", time.Since(began).Round(time.Second))
+	fmt.Fprintf(b.progress, "%s: built in %s\n", b.name, time.Since(began).Round(time.Second))
 	return nil
 }
 
@@ -225,7 +267,7 @@ func (b *build) stale(ctx context.Context, paths []string) (int, error) {
 	cmd := b.command(ctx, append([]string{"list", "-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"}, paths...)...)
 	cmd.Stdout, cmd.Stderr = &out, &report
 	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("listing the packages of the control plane (go list in %s): %w\n%s", b.source, err, lastLines(report.String()))
+		return 0, fmt.Errorf("listing the packages of %s (go list in %s): %w\n%s", b.name, b.source, err, lastLines(report.String()))
 	}
 	return len(strings.Fields(out.String())), nil
 }
@@ -237,10 +279,10 @@ func (b *build) compile(ctx context.Context, out string, paths []string, total i
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("building the control plane: %w", err)
+		return fmt.Errorf("building %s: %w", b.name, err)
 	}
 	// With -v, go build names each package on a line of its own as it gets to it. Anything else is a complaint.
-	bar := newBar(b.progress, total)
+	bar := newBar(b.progress, b.name, total)
 	var complaints strings.Builder
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		if line := lines.Text(); strings.ContainsAny(line, " #:") {
@@ -252,9 +294,9 @@ func (b *build) compile(ctx context.Context, out string, paths []string, total i
 	bar.end()
 	if err := cmd.Wait(); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("building the control plane: %w", context.Cause(ctx))
+			return fmt.Errorf("building %s: %w", b.name, context.Cause(ctx))
 		}
-		return fmt.Errorf("building the control plane (go build in %s): %w\n%s", b.source, err, lastLines(complaints.String()))
+		return fmt.Errorf("building %s (go build in %s): %w\n%s", b.name, b.source, err, lastLines(complaints.String()))
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Command build makes the binaries of the control plane that the tests and the demonstration use, and prints where
-// they are. The tests do it by themselves; this shows how far it is.
+// Command build makes the binaries of the control plane that the tests and the demonstration use, or those that its
+// arguments name, and prints where they are. The tests do it by themselves; this shows how far it is.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	binaries, err := apiserver.Binaries(ctx, os.Stderr)
+	binaries, err := apiserver.Binaries(ctx, os.Stderr, os.Args[1:]...)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
