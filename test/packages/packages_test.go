@@ -1,22 +1,38 @@
-package packages
+package packages_test
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/metamorph-k8s/metamorph/test/packages"
 )
 
 func TestWhatIsThereIsNotInstalled(t *testing.T) {
-	var progress strings.Builder
-	if err := Ensure(t.Context(), &progress, map[string]string{"sh": "no-such-package"}); err != nil || progress.Len() > 0 {
-		t.Errorf("Ensure: %v, told %q", err, progress.String())
+	bin := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Without apt-get on it, an attempt to install fails.
+	t.Setenv("PATH", bin)
+	if err := packages.Ensure(t.Context(), io.Discard, map[string]string{"one": "first", "two": "second"}); err != nil {
+		t.Error(err)
 	}
 }
 
-func TestTheErrorNamesWhatToInstall(t *testing.T) {
-	t.Setenv("PATH", t.TempDir()) // so that apt-get is not found, whoever runs this
-	err := Ensure(t.Context(), nil, map[string]string{"containerd": "containerd", "runc": "runc"})
-	want := "containerd, runc not found; install what has it (on Debian: apt-get install containerd runc)"
-	if err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+func TestWhatIsMissingIsNamedWithItsPackage(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	err := packages.Ensure(t.Context(), io.Discard, map[string]string{"one": "first", "two": "first", "three": "third"})
+	if err == nil {
+		t.Fatal("no error for programs that are not there")
+	}
+	for _, want := range []string{"one, three, two", "apt-get install first third)"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
 	}
 }
