@@ -14,6 +14,7 @@ import (
 
 func newExpand() *cobra.Command {
 	var files []string
+	var companions bool
 	o := manifest.Options{Version: currentVersion()}
 	output := oneOf("yaml", "json")
 	cmd := &cobra.Command{
@@ -32,23 +33,27 @@ If anything is refused, every reason is told and nothing is printed.`,
   # Apply without the webhook
   metamorph expand -f manifests/ --cluster-uid "$(kubectl get ns kube-system -o jsonpath='{.metadata.uid}')" | kubectl apply -f -
 
+  # With the Services and all else that the controller in a cluster makes beside the StatefulSets
+  metamorph expand -f kafka.yaml --companions
+
   # As the last step of a pipe
   kustomize build . | metamorph expand -f - -o json`,
 		Args: cobra.NoArgs,
 		RunE: runs(func(cmd *cobra.Command, _ []string) error {
-			return expand(cmd, files, output.value, o)
+			return expand(cmd, files, output.value, companions, o)
 		}),
 	}
 	f := cmd.Flags()
 	f.StringArrayVarP(&files, "filename", "f", nil, "file, folder, or - for the standard input; can be repeated")
 	f.VarP(output, "output", "o", "yaml or json")
+	f.BoolVar(&companions, "companions", false, "print what is needed beside the StatefulSets, too, but for Secrets, which are named on the standard error")
 	f.BoolVar(&o.Explain, "explain", false, "tell on the standard error where every field came from")
 	f.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of the objects that name none")
 	f.StringVar(&o.ClusterUID, "cluster-uid", "", "UID of the cluster's namespace kube-system, which the cluster ids are derived from")
 	return cmd
 }
 
-func expand(cmd *cobra.Command, files []string, output string, o manifest.Options) error {
+func expand(cmd *cobra.Command, files []string, output string, companions bool, o manifest.Options) error {
 	if len(files) == 0 {
 		return usage(errors.New("say with -f what to expand: a file, a folder, or - for the standard input"))
 	}
@@ -61,6 +66,16 @@ func expand(cmd *cobra.Command, files []string, output string, o manifest.Option
 		return usage(err)
 	}
 	report := cmd.ErrOrStderr()
+	if companions {
+		more, ensembles, notes, err := manifest.Companions(docs, outcomes, o)
+		if err != nil {
+			return usage(err)
+		}
+		docs, outcomes = append(docs, more...), append(outcomes, ensembles...)
+		for _, note := range notes {
+			fmt.Fprintf(report, "%s %s\n", paint(report, yellow, "Note:"), note)
+		}
+	}
 	printWarnings(report, outcomes)
 	if printRefusals(report, outcomes) {
 		return &exitError{exitRefused, nil}

@@ -104,6 +104,6 @@ Exit codes: 0 clean, 1 something was refused, 2 wrong usage or unreadable input,
 			return &exitError{exitUsage, nil}
 		}),
 	}
-	cmd.AddCommand(newServe(), newExpand(), newCheck(), newTest(), newExplain(), newVersion())
+	cmd.AddCommand(newServe(), newExpand(), newCheck(), newTest(), newExplain(), newPurge(), newVersion())
 	return cmd
 }

@@ -38,7 +38,8 @@ func newServe() *cobra.Command {
 		Long: `Run the webhook: with TLS /mutate, /validate and /validate-scale; beside it, without TLS, /healthz, /readyz, /metrics.
 
 Policies come with the program, from the folders of --policies, and from ConfigMaps in Metamorph's own namespace with
-the label metamorph.dev/policies. One replica, the leader, audits what is stored.
+the label metamorph.dev/policies. One replica, the leader, audits what is stored, and keeps the objects that the
+StatefulSets need beside them.
 
 The certificate is read from files, again whenever they change. --self-signed makes one instead, for a webhook on one's
 own machine; --register then tells the cluster where it is.
@@ -71,6 +72,7 @@ the standard output; the log goes to the standard error.`,
 	f.StringVar(&o.Namespace, "namespace", namespace, "Metamorph's own namespace, where the profiles are; default from POD_NAMESPACE")
 	f.StringArrayVar(&o.PolicyFolders, "policies", nil, "folder with policies of your own, read again when it changes; can be repeated")
 	f.BoolVar(&o.Certificates, "certificates", false, "let policies see the certificates in Secrets that tls-secret names; needs the right to get Secrets")
+	f.BoolVar(&o.Companions, "companions", true, "make and keep what is needed beside the StatefulSets: Services, Secrets, disruption budgets, ZooKeeper ensembles")
 	f.DurationVar(&o.AuditInterval, "audit-interval", 10*time.Minute, "how often everything that is stored is judged; 0 means never")
 	f.DurationVar(&o.DrainDelay, "drain-delay", 5*time.Second, "how long to go on taking requests once readiness is off")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 20*time.Second, "how long requests under way then have")

@@ -156,12 +156,22 @@ func rules() []runtime.Object {
 			rule("", "namespaces", read...),
 			// What policies see of the cluster, and what the audit judges.
 			rule("apps", "statefulsets", read...),
+			// The conditions on a StatefulSet, and the ZooKeeper ensemble beside it.
+			rule("apps", "statefulsets", "create", "patch"),
 			rule("", "resourcequotas", "list", "watch"),
 			rule("", "limitranges", "list", "watch"),
-			rule("storage.k8s.io", "storageclasses", "list", "watch"),
-			rule("policy", "poddisruptionbudgets", "list", "watch"),
+			rule("storage.k8s.io", "storageclasses", read...),
+			rule("policy", "poddisruptionbudgets", "get", "list", "watch", "create", "patch", "delete"),
 			rule("autoscaling", "horizontalpodautoscalers", "list", "watch"),
-			// What the audit found.
+			// The companions of the StatefulSets. What is kept for the volumes is deleted with the last of them.
+			rule("", "services", "get", "list", "watch", "create", "patch"),
+			rule("", "secrets", "get", "list", "watch", "create", "patch", "delete"),
+			rule("", "configmaps", "get", "list", "watch", "create", "update", "delete"),
+			rule("monitoring.coreos.com", "podmonitors", "get", "create", "patch"),
+			// What keeps nodes from being ready.
+			rule("", "pods", "list", "watch"),
+			rule("", "persistentvolumeclaims", "list", "watch"),
+			// What the audit and the companions found.
 			rule("events.k8s.io", "events", "create", "patch"),
 		}},
 		&rbacv1.ClusterRoleBinding{

@@ -415,6 +415,9 @@ func (x *expansion) keepWritten(obj map[string]any) {
 		return
 	}
 	for _, key := range settings.Written {
+		if key == settings.Conditions {
+			continue // the controller's to change, and no harm if others do: it is written again
+		}
 		p := annotationsPath.Child(setting.Prefix + key)
 		if v := annotation(x.old, key); v != "" && annotation(obj, key) != v {
 			leaf.Put(obj, p, v)

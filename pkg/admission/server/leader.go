@@ -49,7 +49,7 @@ func lead(ctx context.Context, config *rest.Config, namespace string, log logr.L
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: func(ctx context.Context) {
 					working.Go(func() {
-						log.Info("This replica is the leader: it audits, and reports on policies")
+						log.Info("This replica is the leader: it keeps the companions, audits, and reports on policies")
 						work(ctx)
 					})
 				},

@@ -71,6 +71,8 @@ type Options struct {
 	// Certificates lets policies see the certificates (not the keys) in the Secrets that tls-secret names. It needs the right
 	// to get Secrets.
 	Certificates bool
+	// Companions makes what is needed beside the StatefulSets: Services, Secrets and more.
+	Companions bool
 	// AuditInterval is how often everything that is stored is judged; 0 means never.
 	AuditInterval time.Duration
 
@@ -385,6 +387,9 @@ func (s *server) asLeader(ctx context.Context) {
 	}
 	var work sync.WaitGroup
 	work.Go(func() { s.policies.report(ctx, recorder) })
+	if s.Companions {
+		work.Go(func() { s.companions(ctx, recorder) })
+	}
 	if s.AuditInterval > 0 {
 		work.Go(func() { s.audit(ctx, recorder) })
 	}

@@ -40,6 +40,19 @@ const (
 
 	// PolicyFailed is the only code of the series MM3xx that is no policy's.
 	PolicyFailed Code = "MM300"
+
+	// What the controller of the companions tells (MM4xx).
+	NameTaken      Code = "MM401"
+	SecretKeys     Code = "MM402"
+	SecretMissing  Code = "MM403"
+	SecretLost     Code = "MM404"
+	SecondBudget   Code = "MM405"
+	NoStorageClass Code = "MM406"
+	Unschedulable  Code = "MM407"
+	CannotStart    Code = "MM408"
+	NodeFails      Code = "MM409"
+	NotAllowed     Code = "MM410"
+	Rejected       Code = "MM411"
 )
 
 // Codes tells of every code what it means and what to do, for the reference and the troubleshooting pages.
@@ -71,6 +84,17 @@ var Codes = []struct {
 	{OtherName, "an expanded manifest under another name", "Apply the source that the message points to, under the new name."},
 	{NotExpanded, "an annotated StatefulSet that nobody expanded", "The mutating webhook was not called: see whether its registration, 00-metamorph, is there and covers the namespace. Then apply again."},
 	{PolicyFailed, "a policy could not be evaluated", "Mend the policy that the message names, or tune its onError; the log at the level debug has the details. Until then it counts as if it had found something."},
+	{NameTaken, "an object that is needed beside the StatefulSet exists and is not Metamorph's", "Delete or rename the object that the message names, or label it as the message says; nothing was overwritten."},
+	{SecretKeys, "a Secret without the keys that are needed", "Put every named key into the Secret; an immutable one has to be deleted and made again with the same other passwords."},
+	{SecretMissing, "a Secret that an annotation names does not exist", "Create it in the StatefulSet's namespace; the pods start by themselves then."},
+	{SecretLost, "volumes whose passwords are gone", "Restore the Secret from a backup. New passwords are never generated for volumes that were formatted with others; `metamorph purge` gives the data up."},
+	{SecondBudget, "another PodDisruptionBudget covers the pods", "Nothing to do if it allows one pod to be missing; Metamorph makes none beside it."},
+	{NoStorageClass, "the StorageClass does not exist", "Create it, or create the StatefulSet anew with metamorph.dev/storage-class naming one that exists; claims cannot change their class."},
+	{Unschedulable, "no node has room for a pod, or may run it", "Add a node, or lower metamorph.dev/memory, metamorph.dev/cpu or the constraints in the spec that the message names."},
+	{CannotStart, "a container cannot be started", "The message is Kubernetes' own: most often an image that cannot be pulled."},
+	{NodeFails, "a node ends with an error", "The message is the node's last word: a volume of another cluster, a Secret's key, a port in use, ZooKeeper out of reach. It is started again by itself."},
+	{NotAllowed, "Metamorph lacks a right", "Grant what the message names to Metamorph's ServiceAccount; the installed manifests have all that it needs."},
+	{Rejected, "the API server refuses a companion", "The message is the API server's, or that of a policy or a quota: change what it names; it is tried again by itself."},
 }
 
 // Problem is one reason to refuse an object: which field, what was read, what is allowed, and an example.

@@ -53,7 +53,11 @@ func Keys(role setting.Role) []string {
 }
 
 // Written are the annotations that Metamorph writes and users do not.
-var Written = []string{"source", "settings", "rendered-by", "cluster-id", "controllers", "servers"}
+var Written = []string{"source", "settings", "rendered-by", "cluster-id", "controllers", "servers", Conditions}
+
+// Conditions is the annotation in which the controller of the companions tells how they are. It is the only one that changes
+// without a change of the settings.
+const Conditions = "conditions"
 
 // aliases are names that people try, from Kafka's and other charts' vocabulary, and ours.
 var aliases = map[string]string{

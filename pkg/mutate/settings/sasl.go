@@ -22,12 +22,12 @@ const (
 
 var mechanisms = []string{ScramSHA512, ScramSHA256, Plain, NoSASL}
 
-// The keys of the SASL Secret, and the users whose passwords they hold.
+// The keys of the SASL Secret: whose passwords they hold.
 const (
-	controllerKey = "controller" // user controller: the quorum's own listener
-	brokerKey     = "broker"     // user kafka: between brokers
-	clientKey     = "client"     // user client: for applications
-	zookeeperKey  = "zookeeper"  // user kafka at ZooKeeper, and between ZooKeeper servers
+	ControllerPassword = "controller" // user controller: the quorum's own listener
+	BrokerPassword     = "broker"     // user kafka: between brokers
+	ClientPassword     = "client"     // user client: for applications
+	ZooKeeperPassword  = "zookeeper"  // user kafka at ZooKeeper, and between ZooKeeper servers
 )
 
 // SASL chooses how clients, brokers and controllers prove who they are.
@@ -97,7 +97,7 @@ var SASLSecret = setting.Setting[string]{
 				}}
 			}
 			source = corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{DefaultMode: &secretMode, Sources: []corev1.VolumeProjection{
-				part(items, nil), part([]corev1.KeyToPath{{Key: zookeeperKey, Path: zookeeperKey}}, new(true)),
+				part(items, nil), part([]corev1.KeyToPath{{Key: ZooKeeperPassword, Path: ZooKeeperPassword}}, new(true)),
 			}}}
 		}
 		d.Volume(corev1.Volume{Name: setting.SASLVolume, VolumeSource: source}, setting.SASLDir, true)
@@ -110,23 +110,26 @@ var secretMode = int32(0o440)
 
 // secretKeys are the keys that a set reads.
 func secretKeys(r *setting.Resolver) []string {
-	none := SASL.Get(r) == NoSASL
-	if r.Role == setting.ZooKeeper {
-		if none {
-			return nil
-		}
-		return []string{zookeeperKey}
+	mode := NoZooKeeper
+	if r.Role == setting.Kafka {
+		mode = ZooKeeper.Get(r).Mode
 	}
-	if none {
+	return PasswordKeys(r.Role, SASL.Get(r), mode)
+}
+
+// PasswordKeys are the keys of the SASL Secret that a set mounts, none of them optional.
+func PasswordKeys(role setting.Role, sasl string, mode ZooKeeperMode) []string {
+	switch {
+	case sasl == NoSASL:
 		return nil
+	case role == setting.ZooKeeper:
+		return []string{ZooKeeperPassword}
+	case mode == NoZooKeeper:
+		return []string{ControllerPassword, BrokerPassword, ClientPassword}
+	case mode == ExternalZooKeeper:
+		return []string{BrokerPassword, ClientPassword}
 	}
-	switch ZooKeeper.Get(r).Mode {
-	case NoZooKeeper:
-		return []string{controllerKey, brokerKey, clientKey}
-	case ExternalZooKeeper:
-		return []string{brokerKey, clientKey}
-	}
-	return []string{brokerKey, clientKey, zookeeperKey}
+	return []string{BrokerPassword, ClientPassword, ZooKeeperPassword}
 }
 
 // renderKafkaSASL secures the three listeners. Passwords are references that Kafka's own config provider resolves.
@@ -154,12 +157,12 @@ func renderKafkaSASL(d *setting.Draft, mechanism string) {
 	c.Put("listener.name.client.sasl.enabled.mechanisms", name)
 	if mechanism == Plain {
 		c.Put("listener.name.internal.plain.sasl.jaas.config", plainModule+
-			` username="kafka" password="`+ref(brokerKey)+`" user_kafka="`+ref(brokerKey)+`";`)
+			` username="kafka" password="`+ref(BrokerPassword)+`" user_kafka="`+ref(BrokerPassword)+`";`)
 		c.Put("listener.name.client.plain.sasl.jaas.config", plainModule+
-			` user_client="`+ref(clientKey)+`" user_kafka="`+ref(brokerKey)+`";`)
+			` user_client="`+ref(ClientPassword)+`" user_kafka="`+ref(BrokerPassword)+`";`)
 	} else {
 		c.Put("listener.name.internal."+mechanism+".sasl.jaas.config", scramModule+
-			` username="kafka" password="`+ref(brokerKey)+`";`)
+			` username="kafka" password="`+ref(BrokerPassword)+`";`)
 		c.Put("listener.name.client."+mechanism+".sasl.jaas.config", scramModule+";")
 		d.Env("SCRAM", name)
 	}
@@ -169,7 +172,7 @@ func renderKafkaSASL(d *setting.Draft, mechanism string) {
 		c.Put("sasl.mechanism.controller.protocol", "PLAIN")
 		c.Put("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
 		c.Put("listener.name.controller.plain.sasl.jaas.config", plainModule+
-			` username="controller" password="`+ref(controllerKey)+`" user_controller="`+ref(controllerKey)+`";`)
+			` username="controller" password="`+ref(ControllerPassword)+`" user_controller="`+ref(ControllerPassword)+`";`)
 		c.Put("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
 		super = "User:controller;" + super
 	} else {

@@ -113,15 +113,15 @@ func (z ZooKeeperRef) connect(name string) string {
 	switch z.Mode {
 	case OwnZooKeeper:
 		// The ensemble's client Service, so that brokers need not know its size.
-		return ensemble(name) + ":2181"
+		return Ensemble(name) + ":2181"
 	case NamedZooKeeper:
 		return z.Text + ":2181/" + name
 	}
 	return z.Text
 }
 
-// ensemble is the name of the ensemble that zookeeper: "true" creates.
-func ensemble(name string) string { return name + "-zookeeper" }
+// Ensemble is the name of the ensemble that zookeeper: "true" creates.
+func Ensemble(name string) string { return name + "-zookeeper" }
 
 // ZooKeeperReplicas is the size of the ensemble that zookeeper: "true" creates.
 var ZooKeeperReplicas = setting.Setting[int]{
