@@ -22,6 +22,7 @@ var written = map[string]string{
 	"source":      "The labels, annotations and fields of the spec that users wrote, as JSON. Everything else in the object is rendered from it.",
 	"settings":    "Every resolved setting with its value and where that came from. The pod template has an annotation of the same name, with those that it follows from.",
 	"rendered-by": "The version of Metamorph that rendered the object.",
+	"applied":     "On what Metamorph makes beside a StatefulSet: a hash of it, by which a change is told.",
 	"conditions":  "How the objects beside the StatefulSet and its nodes are, as a list of conditions: `CompanionsReady`, `NodesHealthy`. What is wrong has a reason, and a message with the remedy.",
 }
 

@@ -20,13 +20,14 @@ import (
 
 	"github.com/metamorph-k8s/metamorph/pkg/companion/object"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/settings"
 )
 
 // FieldManager owns the fields of the companions.
 const FieldManager = "metamorph-companion"
 
 // appliedAnnotation holds a hash of what was applied: a field that is not rendered any more is in no comparison.
-const appliedAnnotation = setting.Prefix + "applied"
+const appliedAnnotation = setting.Prefix + settings.Applied
 
 // ensure makes one companion what it should be, without a write if it is that already.
 func (r *run) ensure(want *unstructured.Unstructured) {

@@ -80,6 +80,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	mapper := newMapper()
+	// Clusters shall have their companions within a second, also when many are applied at once. API servers protect themselves
+	// (API priority and fairness), and the workers bound what is asked at a time.
+	o.Config = rest.CopyConfig(o.Config)
+	o.Config.QPS = -1
 	clientOptions := client.Options{Scheme: scheme, Mapper: mapper}
 	live, err := client.New(o.Config, clientOptions)
 	if err != nil {

@@ -43,7 +43,7 @@ func refusal(object, verb string, err error) (Problem, bool) {
 			Found:  "cannot be " + verb + ": " + err.Error(),
 			Remedy: "Give Metamorph's ServiceAccount that right; manifests/webhook.yaml has all that it needs",
 		}, true
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err):
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err), apierrors.IsInternalError(err):
 		return Problem{
 			Code: setting.Rejected, Reason: "Rejected", Object: object,
 			Found:  "was refused by the API server: " + oneLine(err.Error()),

@@ -76,7 +76,9 @@ func (c *companions) add(out Outcome) error {
 	if !ok {
 		return nil
 	}
-	note := func(format string, args ...any) { c.notes = append(c.notes, out.Name+": "+fmt.Sprintf(format, args...)) }
+	note := func(format string, args ...any) {
+		c.notes = append(c.notes, out.Name+": "+fmt.Sprintf(format, args...))
+	}
 	for _, u := range cluster.Companions() {
 		key := c.key(u.GetKind(), u.GetNamespace(), u.GetName())
 		switch {

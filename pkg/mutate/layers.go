@@ -183,6 +183,9 @@ func (x *expansion) checkKeys(written bool) {
 			}
 			continue
 		}
+		if slices.Contains(settings.Reported, key) {
+			continue
+		}
 		text := fmt.Sprint(value)
 		if slices.Contains(settings.Written, key) {
 			if !written {

@@ -415,7 +415,7 @@ func (x *expansion) keepWritten(obj map[string]any) {
 		return
 	}
 	for _, key := range settings.Written {
-		if key == settings.Conditions {
+		if slices.Contains(settings.Reported, key) {
 			continue // the controller's to change, and no harm if others do: it is written again
 		}
 		p := annotationsPath.Child(setting.Prefix + key)

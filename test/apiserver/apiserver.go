@@ -40,7 +40,7 @@ type Options struct {
 	// ControllerManager starts kube-controller-manager too: garbage collection, the StatefulSet controller and all
 	// other controllers that run by default. Pods are created, but there is no scheduler and no node to run them.
 	ControllerManager bool
-	// APIServerArgs are additional flags of kube-apiserver, without dashes.
+	// APIServerArgs are flags of kube-apiserver, without dashes, in addition to its defaults here or instead of them.
 	APIServerArgs map[string]string
 }
 
@@ -98,7 +98,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	api := env.ControlPlane.GetAPIServer()
 	api.Path, api.CertDir = bin[kubeAPIServer], certs
 	for name, value := range o.APIServerArgs {
-		api.Configure().Append(name, value)
+		api.Configure().Set(name, value)
 	}
 	cfg, err := env.Start()
 	// Even a failed start may have started something.

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/rest"
 
 	"github.com/metamorph-k8s/metamorph/test/apiserver"
 )
@@ -30,7 +33,25 @@ type Cluster struct {
 // NewCluster starts a control plane, which ends with the test.
 func NewCluster(t *testing.T) *Cluster {
 	t.Helper()
-	control, err := apiserver.Start(t.Context(), apiserver.Options{Progress: os.Stderr})
+	return newCluster(t, apiserver.Options{Progress: os.Stderr})
+}
+
+// NewLargeCluster starts a control plane with room for more than 254 Services.
+func NewLargeCluster(t *testing.T) *Cluster {
+	t.Helper()
+	return newCluster(t, apiserver.Options{Progress: os.Stderr, APIServerArgs: map[string]string{"service-cluster-ip-range": "10.0.0.0/16"}})
+}
+
+// NewClusterWithControllers starts a control plane whose controllers run, that of StatefulSets and the garbage collector among
+// them. It has no nodes: pods are made and stay pending.
+func NewClusterWithControllers(t *testing.T) *Cluster {
+	t.Helper()
+	return newCluster(t, apiserver.Options{Progress: os.Stderr, ControllerManager: true})
+}
+
+func newCluster(t *testing.T, o apiserver.Options) *Cluster {
+	t.Helper()
+	control, err := apiserver.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,10 +105,18 @@ func (c *Cluster) Eventually(what string, ask func() bool) {
 	}
 }
 
+// As is the configuration of a client that is another user, with the rights of that one.
+func (c *Cluster) As(user string) *rest.Config {
+	config := rest.CopyConfig(c.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
+	return config
+}
+
 // Program is a running metamorph serve.
 type Program struct {
 	*Cluster
 
+	path   string
 	cmd    *exec.Cmd
 	health string
 	log    bytes.Buffer
@@ -105,7 +134,7 @@ func (c *Cluster) Serve(flags ...string) *Program {
 		"serve", "--kubeconfig", c.Kubeconfig, "--bind-address", "127.0.0.1", "--port", "0", "--health-address", "127.0.0.1:0",
 		"--self-signed", "--self-signed-host", "127.0.0.1", "--register", "https://127.0.0.1", "--drain-delay", "0s",
 	}, flags...)
-	p := &Program{Cluster: c, cmd: exec.CommandContext(context.WithoutCancel(c.Context()), path, args...)}
+	p := &Program{Cluster: c, path: path, cmd: exec.CommandContext(context.WithoutCancel(c.Context()), path, args...)}
 	p.cmd.Stderr = &p.log
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -127,6 +156,17 @@ func (c *Cluster) Serve(flags ...string) *Program {
 	}
 	c.Eventually("ready", func() bool { code, _ := p.Get("/readyz"); return code == http.StatusOK })
 	return p
+}
+
+// Run runs another command of the program. The error of one that fails holds what it said.
+func (p *Program) Run(args ...string) (stdout string, err error) {
+	var out, report bytes.Buffer
+	cmd := exec.CommandContext(p.Context(), p.path, args...)
+	cmd.Stdout, cmd.Stderr = &out, &report
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("metamorph %s: %w: %s", strings.Join(args, " "), err, report.String())
+	}
+	return out.String(), nil
 }
 
 // Get asks the program over plain HTTP; the status is 0 if it does not answer.

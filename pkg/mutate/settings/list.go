@@ -53,11 +53,17 @@ func Keys(role setting.Role) []string {
 }
 
 // Written are the annotations that Metamorph writes and users do not.
-var Written = []string{"source", "settings", "rendered-by", "cluster-id", "controllers", "servers", Conditions}
+var Written = append([]string{"source", "settings", "rendered-by", "cluster-id", "controllers", "servers"}, Reported...)
 
-// Conditions is the annotation in which the controller of the companions tells how they are. It is the only one that changes
-// without a change of the settings.
-const Conditions = "conditions"
+// Conditions is the annotation in which the controller of the companions tells how they are, and Applied, on the ensemble that
+// it makes, which hash that had when it was applied.
+const (
+	Conditions = "conditions"
+	Applied    = "applied"
+)
+
+// Reported are the annotations that the controller of the companions writes, at any time: no setting follows from them.
+var Reported = []string{Conditions, Applied}
 
 // aliases are names that people try, from Kafka's and other charts' vocabulary, and ours.
 var aliases = map[string]string{
