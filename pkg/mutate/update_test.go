@@ -99,8 +99,8 @@ func TestUpdate(t *testing.T) {
 			"metadata.annotations[metamorph.dev/config]":                                             `"message.max.bytes=7\n"`,
 			"spec.template.metadata.annotations[metamorph.dev/server.properties][message.max.bytes]": `"7"`,
 		}},
-		"an override": {put(broker.Child("terminationMessagePolicy"), "FallbackToLogsOnError"), map[string]string{
-			"spec.template.spec.containers[kafka].terminationMessagePolicy": `"FallbackToLogsOnError"`,
+		"an override": {put(broker.Child("terminationMessagePath"), "/tmp/why"), map[string]string{
+			"spec.template.spec.containers[kafka].terminationMessagePath": `"/tmp/why"`,
 		}},
 		"an image by hand": {put(broker.Child("image"), "mine:1"), map[string]string{
 			"spec.template.spec.containers[kafka].image":              `"mine:1"`,

@@ -41,7 +41,6 @@ const kafkaGrace = 330
 func renderKafka(d *setting.Draft) {
 	kraft := ZooKeeper.Get(d.Resolver).Mode == NoZooKeeper
 	renderCommon(d, "kafka", kafkaGrace)
-	pod := &d.Pod().Spec
 	d.ConfigFile = "server.properties"
 	d.Mount(setting.DataVolume, kafkaData, false)
 	emptyDir(d, setting.LogsVolume, "/opt/kafka/logs", "")
@@ -65,12 +64,7 @@ func renderKafka(d *setting.Draft) {
 	d.Main.LivenessProbe = &corev1.Probe{ProbeHandler: alive, FailureThreshold: 6, TimeoutSeconds: 5}
 	// 9092 opens when the log is recovered and the broker takes part.
 	d.Main.ReadinessProbe = &corev1.Probe{ProbeHandler: tcp(9092), TimeoutSeconds: 5}
-	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: setting.StateVolume, VolumeSource: corev1.VolumeSource{
-		ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: d.Facts.Name + "-state"}, Optional: new(true),
-		},
-	}})
-	d.Init.VolumeMounts = append(d.Init.VolumeMounts, corev1.VolumeMount{Name: setting.StateVolume, MountPath: setting.StateDir, ReadOnly: true})
+	mountState(d)
 
 	d.File("kafka.sh", commonScript+kafkaScript)
 	if Version.Get(d.Resolver).AtLeast(4, 0) {
@@ -154,12 +148,27 @@ func renderCommon(d *setting.Draft, container string, grace int64) {
 		AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
-	*d.Main = corev1.Container{Name: container, SecurityContext: security}
-	*d.Init = corev1.Container{Name: setting.InitContainer}
+	// A node that ends with an error says why in its log; its last lines become the pod's status, where people and the
+	// controller of the companions find them.
+	const message = corev1.TerminationMessageFallbackToLogsOnError
+	*d.Main = corev1.Container{Name: container, SecurityContext: security, TerminationMessagePolicy: message}
+	*d.Init = corev1.Container{Name: setting.InitContainer, TerminationMessagePolicy: message}
 	d.EnvField("POD", "metadata.name")
 	d.EnvField("NAMESPACE", "metadata.namespace")
 	emptyDir(d, setting.TmpVolume, "/tmp", "")
 	emptyDir(d, setting.RunVolume, setting.RunDir, corev1.StorageMediumMemory)
+}
+
+// mountState gives the init step the record of the nodes that were ever ready: one of these whose volume is empty has lost its
+// data, and must not begin anew by itself.
+func mountState(d *setting.Draft) {
+	pod := &d.Pod().Spec
+	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: setting.StateVolume, VolumeSource: corev1.VolumeSource{
+		ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: d.Facts.Name + "-state"}, Optional: new(true),
+		},
+	}})
+	d.Init.VolumeMounts = append(d.Init.VolumeMounts, corev1.VolumeMount{Name: setting.StateVolume, MountPath: setting.StateDir, ReadOnly: true})
 }
 
 func emptyDir(d *setting.Draft, name, path string, medium corev1.StorageMedium) {

@@ -38,6 +38,7 @@ func renderZooKeeper(d *setting.Draft) {
 		ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: script("ready")}},
 		TimeoutSeconds: 5,
 	}
+	mountState(d)
 	d.File("zookeeper.sh", commonScript+zookeeperScript)
 	d.File("logback.xml", zookeeperLogback)
 	d.JVM = append(d.JVM, "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=50", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true", "-Xlog:gc:stdout:time,tags")

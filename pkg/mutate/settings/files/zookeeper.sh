@@ -1,4 +1,5 @@
 # The steps of a ZooKeeper server. prepare: what has to be done before every start; start: the server; ready: the probe.
+state=/etc/metamorph/state
 data=/data/zookeeper
 
 prepare() {
@@ -19,6 +20,9 @@ prepare() {
     was=$(<"$data/myid")
     [[ $was == "$id" ]] || die "the volume belongs to server $was, and this is server $id; nothing was changed"
   else
+    # Servers that come back empty can form a quorum without those that have the data.
+    [[ ! -e $state/${MM_POD##*-} ]] ||
+      die "the volume is empty, but server $id has run before: its data is lost. Restore the volume, or, if most of the other servers are healthy, permit an empty one: delete the key ${MM_POD##*-} of the ConfigMap that records the nodes that were ready (NAME-state), then this pod"
     echo "$id" >"$data/myid"
   fi
   if [[ -r $sasl/zookeeper ]]; then
