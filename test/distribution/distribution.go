@@ -31,8 +31,8 @@ import (
 //go:embed files
 var files embed.FS
 
-// tools are Kafka's scripts, each with the class that it starts. Classes have moved between versions: the first that is in
-// the jars is taken, and a script with none of them is left out.
+// tools are Kafka's scripts, each with the class that it starts and the arguments that come before the caller's. Classes
+// have moved between versions: the first that is in the jars is taken, and a script with none of them is left out.
 var tools = map[string][]string{
 	"kafka-acls.sh":                   {"org.apache.kafka.tools.AclCommand", "kafka.admin.AclCommand"},
 	"kafka-broker-api-versions.sh":    {"org.apache.kafka.tools.BrokerApiVersionsCommand", "kafka.admin.BrokerApiVersionsCommand"},
@@ -57,7 +57,7 @@ var tools = map[string][]string{
 	"kafka-topics.sh":                 {"org.apache.kafka.tools.TopicCommand"},
 	"kafka-transactions.sh":           {"org.apache.kafka.tools.TransactionsCommand"},
 	"zookeeper-security-migration.sh": {"kafka.admin.ZkSecurityMigrator"},
-	"zookeeper-shell.sh":              {"org.apache.zookeeper.ZooKeeperMainWithTlsSupportForKafka"},
+	"zookeeper-shell.sh":              {"org.apache.zookeeper.ZooKeeperMainWithTlsSupportForKafka -server"},
 }
 
 // log4jVersion is the line of Log4j that Kafka 4 logs with.
@@ -352,11 +352,11 @@ func writeTools(root string) error {
 		return err
 	}
 	for script, candidates := range tools {
-		for _, class := range candidates {
-			if !classes[class] {
+		for _, command := range candidates {
+			if class, _, _ := strings.Cut(command, " "); !classes[class] {
 				continue
 			}
-			text := "#!/usr/bin/env bash\nexec \"$(dirname \"${BASH_SOURCE[0]}\")/kafka-run-class.sh\" " + class + " \"$@\"\n"
+			text := "#!/usr/bin/env bash\nexec \"$(dirname \"${BASH_SOURCE[0]}\")/kafka-run-class.sh\" " + command + " \"$@\"\n"
 			if err := os.WriteFile(filepath.Join(root, "bin", script), []byte(text), 0o755); err != nil {
 				return err
 			}
