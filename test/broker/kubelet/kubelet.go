@@ -52,12 +52,11 @@ func NewNamespace(name, dir string, n int) (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	ns := &Namespace{
+	return &Namespace{
 		Name: name, User: -1, dir: dir, net: network,
 		secrets: map[string]map[string][]byte{}, configMaps: map[string]map[string]string{},
 		endpoints: map[string]endpoint{}, hosts: map[string][]netip.Addr{},
-	}
-	return ns, ns.writeHosts()
+	}, nil
 }
 
 // Close removes network and volumes. The pods must have ended.
@@ -115,7 +114,7 @@ func (n *Namespace) Pods(set *appsv1.StatefulSet) ([]*Pod, error) {
 		}
 		pods[i] = p
 	}
-	return pods, n.writeHosts()
+	return pods, nil
 }
 
 func (n *Namespace) pod(set *appsv1.StatefulSet, ordinal int) (*Pod, error) {
@@ -162,41 +161,45 @@ func (n *Namespace) Resolve(host string) ([]netip.Addr, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-// writeHosts writes /etc/hosts of all pods: there is no name server.
-func (n *Namespace) writeHosts() error {
+// hostsFile is the text of /etc/hosts, of which the first line is the pod's own as the kubelet writes it. The others are
+// there because there is no name server.
+func (n *Namespace) hostsFile(own string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	lines := []string{"127.0.0.1 localhost", "::1 localhost"}
+	lines := []string{own, "127.0.0.1 localhost", "::1 localhost"}
 	for _, host := range slices.Sorted(maps.Keys(n.hosts)) {
 		for _, addr := range n.hosts[host] {
 			lines = append(lines, addr.String()+" "+host)
 		}
 	}
-	etc := filepath.Join(n.dir, "etc")
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// etc writes the files of /etc that belong to the pod and not to its image.
+func (p *Pod) etc() error {
+	dir := filepath.Join(p.dir, "etc")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	for name, text := range map[string]string{
-		"hosts":         strings.Join(lines, "\n") + "\n",
+		"hosts":         p.namespace.hostsFile(fmt.Sprintf("%s %s.%s.%s.svc.cluster.local %s", p.Addr(), p.Name, p.set.Spec.ServiceName, p.namespace.Name, p.Name)),
 		"host.conf":     "multi on\n",
 		"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 		"resolv.conf":   "",
 		"passwd":        "root:x:0:0:root:/root:/bin/sh\nappuser:x:1000:1000::/home/appuser:/bin/sh\n",
 		"group":         "root:x:0:\nappuser:x:1000:\n",
 	} {
-		if err := os.MkdirAll(etc, 0o755); err != nil {
-			return err
-		}
-		// Not replaced: running pods have mounted this very file.
-		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// etcMounts are the files of /etc that belong to the pod and not to its image.
-func (n *Namespace) etcMounts() []mount {
+func (p *Pod) etcMounts() []mount {
 	var out []mount
 	for _, name := range []string{"group", "host.conf", "hosts", "nsswitch.conf", "passwd", "resolv.conf"} {
-		out = append(out, mount{From: filepath.Join(n.dir, "etc", name), To: "/etc/" + name, ReadOnly: true})
+		out = append(out, mount{From: filepath.Join(p.dir, "etc", name), To: "/etc/" + name, ReadOnly: true})
 	}
 	return out
 }

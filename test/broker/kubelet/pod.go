@@ -67,6 +67,9 @@ func (p *Pod) Start(ctx context.Context) error {
 	if err := os.MkdirAll(p.dir, 0o755); err != nil {
 		return err
 	}
+	if err := p.etc(); err != nil {
+		return err
+	}
 	var err error
 	if p.mounted, err = p.volumes(p.dir); err != nil {
 		return fmt.Errorf("pod %s: %w", p.Name, err)
@@ -196,7 +199,7 @@ func (p *Pod) containerSpec(c *corev1.Container) (spec, error) {
 			s.Mounts = append(s.Mounts, mount{From: filepath.Join(from, entry.Name()), To: filepath.Join(to, entry.Name()), ReadOnly: true})
 		}
 	}
-	s.Mounts = append(s.Mounts, p.namespace.etcMounts()...)
+	s.Mounts = append(s.Mounts, p.etcMounts()...)
 	for _, m := range c.VolumeMounts {
 		from, ok := p.mounted[m.Name]
 		if !ok || m.SubPath != "" {
