@@ -168,12 +168,16 @@ func apply(o runtime.Object) *unstructured.Unstructured {
 	return &unstructured.Unstructured{Object: tree}
 }
 
-// prune drops nulls and structures that are empty or become so.
+// prune drops nulls, empty texts, and structures that are empty or become so.
 func prune(tree map[string]any) {
 	for k, v := range tree {
 		switch x := v.(type) {
 		case nil:
 			delete(tree, k)
+		case string:
+			if x == "" {
+				delete(tree, k)
+			}
 		case map[string]any:
 			if prune(x); len(x) == 0 {
 				delete(tree, k)
