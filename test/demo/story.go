@@ -423,6 +423,22 @@ func (d *demo) pods(ctx context.Context) error {
 		"NAME:.metadata.name,PHASE:.status.phase,IMAGE:.spec.containers[0].image,MEMORY:.spec.containers[0].resources.limits.memory"); err != nil {
 		return err
 	}
-	d.say("   They stay Pending: this control plane has no node. Nor has it the Service and the Secret of examples/companions.yaml.")
-	return nil
+	d.say("   They stay Pending: this control plane has no node.")
+	return d.companions(ctx, nameOf(live))
+}
+
+// companions shows what Metamorph made beside the StatefulSet.
+func (d *demo) companions(ctx context.Context, name string) error {
+	d.step("What Metamorph made beside it")
+	selector := "metamorph.dev/name=" + name + ",app.kubernetes.io/managed-by=metamorph"
+	waiting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := wait.PollUntilContextCancel(waiting, pollInterval, true, func(ctx context.Context) (bool, error) {
+		_, _, err := d.server.Kubectl(ctx, "", "get", "service/"+name, "secret/"+name+"-client", "configmap/"+name+"-state", "poddisruptionbudget/"+name)
+		return err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the companions: %w", err)
+	}
+	return d.kubectl(ctx, "", "get", "services,poddisruptionbudgets,secrets,configmaps", "-l", selector, "-o", "custom-columns=KIND:.kind,NAME:.metadata.name")
 }

@@ -24,6 +24,10 @@ const probe = `{"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"na
 func (d *demo) startWebhook(ctx context.Context) (err error) {
 	d.step("Metamorph's webhook")
 	began := time.Now()
+	// Where the leader is elected that makes the companions.
+	if _, _, err := d.server.Kubectl(ctx, "", "create", "namespace", admission.DefaultNamespace); err != nil {
+		return err
+	}
 	args := []string{
 		"serve", "--self-signed", "--bind-address=127.0.0.1", "--port=0", "--register=https://127.0.0.1",
 		"--kubeconfig=" + d.server.Kubeconfig, "--health-address=", "--drain-delay=0s", "--log-format=text",
