@@ -1,7 +1,6 @@
 package node
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -32,11 +31,10 @@ func Inside(args []string) bool {
 	if len(args) != 3 || (args[1] != Init && args[1] != supervise) {
 		return false
 	}
-	var p plan
-	err := json.Unmarshal([]byte(args[2]), &p)
+	p, err := readPlan(args[2])
 	if err == nil {
 		if args[1] == Init {
-			err = initialise(p, args[2])
+			err = initialise(p)
 		} else {
 			err = p.supervise()
 		}
@@ -50,7 +48,7 @@ func Inside(args []string) bool {
 
 // initialise is the first process of its namespace. It lays out the mounts, starts the one that does the work, and
 // collects what others leave behind as children; when it ends, the kernel kills all that is left.
-func initialise(p plan, raw string) error {
+func initialise(p plan) error {
 	if err := p.mounts(); err != nil {
 		return err
 	}
@@ -61,7 +59,7 @@ func initialise(p plan, raw string) error {
 	// Before the start, so that no signal is lost.
 	ask := make(chan os.Signal, 1)
 	signal.Notify(ask, syscall.SIGTERM, syscall.SIGINT)
-	worker, err := os.StartProcess("/proc/self/exe", []string{"metamorph-cluster", supervise, raw}, &os.ProcAttr{Env: os.Environ(), Dir: p.Dir, Files: files})
+	worker, err := os.StartProcess("/proc/self/exe", []string{"metamorph-cluster", supervise, p.Dir}, &os.ProcAttr{Env: os.Environ(), Dir: p.Dir, Files: files})
 	if err != nil {
 		return err
 	}

@@ -330,11 +330,7 @@ func (c *Cluster) start(ctx context.Context, binaries map[string]string) (err er
 	}
 	defer log.Close()
 
-	raw, err := json.Marshal(plan)
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command("/proc/self/exe", Init, string(raw)) //nolint:noctx // it outlives this
+	cmd := exec.Command("/proc/self/exe", Init, c.Dir) //nolint:noctx // it outlives this
 	cmd.Args[0] = "metamorph-cluster"
 	cmd.Dir = c.Dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.Dir}
@@ -359,7 +355,7 @@ func (c *Cluster) start(ctx context.Context, binaries map[string]string) (err er
 			tie.Close()
 		}
 	}()
-	raw, err = json.Marshal(r)
+	raw, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"os"
@@ -42,6 +43,14 @@ type plan struct {
 }
 
 func (p plan) path(name string) string { return filepath.Join(p.Dir, name) }
+
+func readPlan(dir string) (p plan, err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "plan.json"))
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(raw, &p)
+}
 
 // users are the components' identities, by their file's name; they have the rights that Kubernetes gives those names.
 var users = map[string]pki.Subject{
@@ -91,6 +100,12 @@ func (p plan) write(kubeconfig string) error {
 	}
 	files["accounts.key"] = string(key)
 	files["accounts.pub"] = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	files["plan.json"] = string(raw)
 
 	for name, text := range files {
 		path := p.path(name)
