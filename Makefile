@@ -8,14 +8,14 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 # The tools have a module of their own, so that their dependencies are not Metamorph's.
 TOOL := $(GO) tool -modfile=$(CURDIR)/tools/go.mod
 # Modules with Go code of ours beside the main one.
-NESTED := $(patsubst %/go.mod,%,$(wildcard test/helm/go.mod test/gatekeeper/go.mod test/cluster/go.mod test/coredns/go.mod))
+NESTED := $(patsubst %/go.mod,%,$(wildcard test/helm/go.mod test/gatekeeper/go.mod test/broker/go.mod test/cluster/go.mod test/coredns/go.mod))
 # Packages whose tests start no control plane.
 UNIT = $(shell $(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v -e '^[^ ]*/metamorph/test/' -e /metamorph/test/apiserver | cut -d ' ' -f 1)
 
 export GO FUZZTIME COUNT NESTED
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-unit race lint fmt generate verify fuzz bench cluster cluster-down e2e image controlplane demo clean
+.PHONY: help build test test-unit race lint fmt generate verify fuzz bench cluster cluster-down e2e image broker-matrix controlplane demo clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ e2e: ## Run the end-to-end suite: on the cluster of METAMORPH_E2E_KUBECONFIG, or
 
 image: ## Build Metamorph's container image without Docker, into dist/metamorph.tar
 	cd test/cluster && $(GO) run . image
+
+broker-matrix: ## Run real brokers in all combinations of settings; make test runs a dozen of them (hours)
+	cd test/broker && $(GO) test -v -timeout 24h -run TestCombinations . -full
 
 controlplane: ## Build the control plane that the tests use (once; some minutes)
 	$(GO) run ./test/apiserver/build

@@ -25,8 +25,8 @@ step() {
   summary+=("$(printf '%-7s %5d s  %s' "$result" $((SECONDS - began)) "$name")")
 }
 
-# tests DIR runs the tests of a module and leaves out the packages that have none.
-tests() { (cd "$1" && "$go" test -timeout 20m ./... 2>&1 | grep -v '\[no test files\]'); }
+# tests DIR [FLAG…] runs the tests of a module and leaves out the packages that have none.
+tests() { (cd "$1" && "$go" test -timeout 30m "${@:2}" ./... 2>&1 | grep -v -e '\[no test files\]' -e '^=== '); }
 
 vet() { (cd "$1" && "$go" vet ./...); }
 
@@ -35,7 +35,10 @@ step "go vet" vet .
 step "go test" tests .
 for dir in ${NESTED:-}; do
   step "go vet in $dir" vet "$dir"
-  step "go test in $dir" tests "$dir"
+  # Where tests tell how far they are, go test shows it at once: with -v, and one package after the other.
+  flags=()
+  [[ $dir != test/broker ]] || flags=(-v -p 1)
+  step "go test in $dir" tests "$dir" "${flags[@]}"
 done
 
 echo

@@ -38,52 +38,54 @@ func TestCombinations(t *testing.T) {
 	if *full {
 		chosen = all()
 	}
-	for i, c := range chosen {
-		t.Run(c.String(), func(t *testing.T) {
+	for i, choice := range chosen {
+		t.Run(choice.String(), func(t *testing.T) {
 			t.Parallel()
-			testCombination(t, c.combination(), fmt.Sprintf("%d of %d: %s", i+1, len(chosen), c))
+			co, title := choice.combination(), fmt.Sprintf("%d of %d: %s", i+1, len(chosen), choice)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("not done within %s", patience))
+			defer cancel()
+			began, last := time.Now(), time.Now()
+			phase := func(what string) {
+				fmt.Fprintf(os.Stderr, "%s: %s (%.1f s)\n", title, what, time.Since(last).Seconds())
+				last = time.Now()
+			}
+			c := newCluster(t, co)
+			t.Cleanup(func() {
+				if t.Failed() {
+					c.logs(t)
+				}
+			})
+
+			c.refuseBadSecrets(ctx, t)
+			phase("bad Secrets stop the init step")
+			c.start(ctx, t)
+			for _, p := range append(slices.Clone(c.servers), c.brokers...) {
+				if err := p.CheckAlive(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			phase("all nodes are ready")
+			c.refuseWrongPassword(ctx, t)
+			c.explained(ctx, t)
+			c.moveRecords(ctx, t, "before")
+			if co.metrics {
+				c.scrape(ctx, t)
+			}
+			phase("wrong password refused, configuration as explained, records moved")
+			if len(c.brokers) >= 3 {
+				c.killWhileProducing(ctx, t)
+				phase("a broker was killed, nothing was lost, and it is back")
+			}
+			c.discreet(t)
+			c.refuseLostState(ctx, t)
+			phase("lost state refused")
+			if co.nodes > 3 && !co.zookeeper() {
+				c.mended(ctx, t)
+				phase("a lost volume was replaced, as people permitted")
+			}
+			fmt.Fprintf(os.Stderr, "%s: done in %.0f s\n", title, time.Since(began).Seconds())
 		})
 	}
-}
-
-func testCombination(t *testing.T, co combination, title string) {
-	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("not done within %s", patience))
-	defer cancel()
-	began, last := time.Now(), time.Now()
-	phase := func(what string) {
-		fmt.Fprintf(os.Stderr, "%s: %s (%.1f s)\n", title, what, time.Since(last).Seconds())
-		last = time.Now()
-	}
-	c := newCluster(t, co)
-	t.Cleanup(func() {
-		if t.Failed() {
-			c.logs(t)
-		}
-	})
-
-	c.refuseBadSecrets(ctx, t)
-	phase("bad Secrets stop the init step")
-	c.start(ctx, t)
-	for _, p := range append(slices.Clone(c.servers), c.brokers...) {
-		if err := p.CheckAlive(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	phase("all nodes are ready")
-	c.refuseWrongPassword(ctx, t)
-	c.explained(ctx, t)
-	c.moveRecords(ctx, t, "before")
-	if co.metrics {
-		c.scrape(ctx, t)
-	}
-	phase("wrong password refused, configuration as explained, records moved")
-	if len(c.brokers) >= 3 {
-		c.killWhileProducing(ctx, t)
-		phase("a broker was killed, nothing was lost, and it is back")
-	}
-	c.refuseLostState(ctx, t)
-	phase("lost volume, lost Secret and another cluster's volume refused")
-	fmt.Fprintf(os.Stderr, "%s: done in %.0f s\n", title, time.Since(began).Seconds())
 }
 
 // logs prints what helps to find out why a test failed.
@@ -125,6 +127,24 @@ func (c *cluster) refuseBadSecrets(ctx context.Context, t *testing.T) {
 		pod.Kill()
 		c.untouched(t, pod, bad.what)
 	}
+	if c.passwords == nil {
+		return
+	}
+	// Who makes the volume optional takes the kubelet's refusal away. Kafka would take the reference for the password.
+	set := c.set.DeepCopy()
+	for _, v := range set.Spec.Template.Spec.Volumes {
+		if v.Secret != nil && v.Secret.SecretName == name+"-sasl" {
+			v.Secret.Optional = new(true)
+		}
+	}
+	pods, err := c.ns.Pods(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := c.ns.Secret(name + "-sasl")
+	c.ns.SetSecret(name+"-sasl", map[string][]byte{"controller": good["controller"], "broker": good["broker"]})
+	c.refused(ctx, t, pods[0], "no key client in an optional volume", "the SASL Secret has no key client")
+	c.ns.SetSecret(name+"-sasl", good)
 }
 
 // untouched fails if there is a file in the pod's volume.
@@ -259,6 +279,7 @@ func (c *cluster) explained(ctx context.Context, t *testing.T) {
 				t.Errorf("broker %d has %s=%s, and expand --explain says %s", i, key, got, value)
 			}
 		}
+		t.Logf("broker %d tells %d of the %d keys that expand --explain has", i, compared, len(want))
 		// Secrets aside, and what belongs to config providers and single listeners, which brokers do not tell.
 		if compared < 20 {
 			t.Errorf("broker %d tells only %d of the %d keys", i, compared, len(want))
@@ -369,14 +390,15 @@ func (c *cluster) newTopic(ctx context.Context, t *testing.T, topic string) {
 		}
 		return nil
 	})
-	answer, err := admin.DescribeTopicConfigs(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resource, err := answer.On(topic, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var resource kadm.ResourceConfig
+	// Whichever broker is asked, it may not have heard of the topic yet.
+	eventually(ctx, t, "the topic "+topic+" has a configuration", func() error {
+		answer, err := admin.DescribeTopicConfigs(ctx, topic)
+		if err == nil {
+			resource, err = answer.On(topic, nil)
+		}
+		return errors.Join(err, resource.Err)
+	})
 	want := map[string]string{
 		"min.insync.replicas":            c.set.out.Settings["min-insync-replicas"].Text,
 		"retention.ms":                   strconv.Itoa(2 * 24 * 3600 * 1000),
@@ -517,7 +539,14 @@ func (c *cluster) killWhileProducing(ctx context.Context, t *testing.T) {
 	if err := victim.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(ctx, t, victim.Name+" is in sync again", func() error {
+	c.inSync(ctx, t, victim)
+}
+
+// inSync waits until a broker that was away has caught up in all partitions.
+func (c *cluster) inSync(ctx context.Context, t *testing.T, pod *kubelet.Pod) {
+	t.Helper()
+	admin := kadm.NewClient(c.client(t, ""))
+	eventually(ctx, t, pod.Name+" is in sync again", func() error {
 		found, err := admin.ListTopicsWithInternal(ctx)
 		if err != nil {
 			return err
@@ -543,56 +572,133 @@ func (c *cluster) leader(ctx context.Context, t *testing.T, admin *kadm.Client, 
 	return c.brokers[found[topic].Partitions[0].Leader]
 }
 
-// refuseLostState starts node 0 again without what it had: it must stop with a reason, and not begin anew.
+// refuseLostState starts nodes again without what they had: they must stop with a reason, and not begin anew.
 func (c *cluster) refuseLostState(ctx context.Context, t *testing.T) {
 	t.Helper()
 	pod := c.brokers[0]
 	if code, err := pod.Stop(ctx); err != nil || code != 143 {
 		t.Errorf("%s was asked to end, and ended with %d, %v", pod.Name, code, err)
 	}
-	refused := func(what, want string) {
-		t.Helper()
-		before, err := pod.Files("data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = pod.Start(ctx)
-		pod.Kill()
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %q", what, err, want)
-		}
-		after, err := pod.Files("data")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !maps.Equal(before, after) {
-			t.Errorf("%s: the volume was changed nevertheless", what)
-		}
-	}
 	if c.passwords != nil {
 		good := c.ns.Secret(name + "-sasl")
 		c.ns.SetSecret(name+"-sasl", nil)
-		refused("the Secret is lost", `secret "`+name+`-sasl" not found`)
+		c.refused(ctx, t, pod, "the Secret is lost", `secret "`+name+`-sasl" not found`)
 		c.ns.SetSecret(name+"-sasl", good)
 	}
 	if c.zookeeper() {
+		c.refuseLostEnsemble(ctx, t)
 		return
 	}
-	restore, err := pod.Replace("data", map[string]string{"kafka-logs/meta.properties": "version=1\ncluster.id=AAAAAAAAAAAAAAAAAAAAAA\nnode.id=0\n"})
+	other := expand(t, otherKubernetes, name, len(c.brokers), c.annotations())
+	pods, err := c.ns.Pods(other.StatefulSet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused("another cluster's volume", "the volume belongs to the cluster AAAAAAAAAAAAAAAAAAAAAA, and this is "+c.set.out.Settings["cluster-id"].Text)
-	if err := restore(); err != nil {
-		t.Fatal(err)
+	id, otherID := c.set.out.Settings["cluster-id"].Text, other.out.Settings["cluster-id"].Text
+	if id == otherID {
+		t.Fatalf("the sets of two Kubernetes clusters have one id, %s", id)
 	}
+	c.refused(ctx, t, pods[0], "another cluster's volume", "the volume belongs to the cluster "+id+", and this is "+otherID)
+	c.instead(t, pod, map[string]string{"kafka-logs/meta.properties": "version=1\ncluster.id=" + id + "\nnode.id=1\n"}, func() {
+		c.refused(ctx, t, pod, "another node's volume", "the volume belongs to node 1, and this is node 0")
+	})
 	// What the companion notes when a node was ready.
 	c.ns.SetConfigMap(name+"-state", map[string]string{"0": ""})
-	if restore, err = pod.Replace("data", nil); err != nil {
+	c.instead(t, pod, nil, func() { c.refused(ctx, t, pod, "the volume is lost", "controller 0 has run before: its data is lost") })
+}
+
+// refused starts a pod that must not start, and leave its volume as it is.
+func (c *cluster) refused(ctx context.Context, t *testing.T, pod *kubelet.Pod, what, want string) {
+	t.Helper()
+	before, err := pod.Files("data")
+	if err != nil {
 		t.Fatal(err)
 	}
-	refused("the volume is lost", "controller 0 has run before: its data is lost")
+	err = pod.Start(ctx)
+	pod.Kill()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: got %v, want %q", what, err, want)
+	}
+	after, err := pod.Files("data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(before, after) {
+		t.Errorf("%s: the volume was changed nevertheless", what)
+	}
+}
+
+// instead calls f while a pod has another volume with these files.
+func (c *cluster) instead(t *testing.T, pod *kubelet.Pod, files map[string]string, f func()) {
+	t.Helper()
+	restore, err := pod.Replace("data", files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f()
 	if err := restore(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// refuseLostEnsemble gives a ZooKeeper server another one's volume, and, where it is the only one, an empty one: brokers
+// whose cluster is not in ZooKeeper any more must not found a new one. Broker 0 does not run.
+func (c *cluster) refuseLostEnsemble(ctx context.Context, t *testing.T) {
+	t.Helper()
+	server := c.servers[0]
+	if code, err := server.Stop(ctx); err != nil || code != 143 {
+		t.Errorf("%s was asked to end, and ended with %d, %v", server.Name, code, err)
+	}
+	c.instead(t, server, map[string]string{"zookeeper/myid": "7\n"}, func() {
+		c.refused(ctx, t, server, "another server's volume", "the volume belongs to server 7, and this is server 1")
+	})
+	if len(c.brokers) > 1 || len(c.servers) > 1 {
+		return
+	}
+	c.instead(t, server, nil, func() {
+		if err := server.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.WaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.brokers[0].Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.brokers[0].WaitEnded(ctx); err == nil || !strings.Contains(err.Error(), "InconsistentClusterIdException") {
+			t.Errorf("a broker on an empty ensemble: got %v, want that it ends with InconsistentClusterIdException", err)
+		}
+		server.Kill()
+	})
+}
+
+// mended empties a controller's volume, and permits formatting: the node gets its data from the others.
+func (c *cluster) mended(ctx context.Context, t *testing.T) {
+	t.Helper()
+	pod := c.brokers[0]
+	c.ns.SetConfigMap(name+"-state", nil)
+	if _, err := pod.Replace("data", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := pod.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := pod.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.inSync(ctx, t, pod)
+}
+
+// discreet looks for passwords in all that can be read without the right to read Secrets.
+func (c *cluster) discreet(t *testing.T) {
+	t.Helper()
+	for _, p := range append(slices.Clone(c.servers), c.brokers...) {
+		for where, text := range p.Said() {
+			for key, value := range c.passwords {
+				if strings.Contains(text, value) {
+					t.Errorf("%s: the password %s is in %s", p.Name, key, where)
+				}
+			}
+		}
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/apidefaults"
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 	"github.com/metamorph-k8s/metamorph/test/broker/kubelet"
+	"github.com/metamorph-k8s/metamorph/test/broker/sandbox"
 )
 
 // name is the Kafka set's, and overridden what the combinations with config say.
@@ -66,8 +67,14 @@ type expanded struct {
 	out *mutate.Output
 }
 
-// expand makes of name and annotations what the webhook makes of them.
-func expand(t *testing.T, name string, replicas int, annotations map[string]string) *expanded {
+// The UIDs by which Metamorph tells Kubernetes clusters apart.
+const (
+	thisKubernetes  = "8a4d6a3e-7a3b-4c56-9d1f-2f1f7d1c0b5a"
+	otherKubernetes = "0c7e1c52-51f0-4a5b-8c1d-6b9f4b7d2e10"
+)
+
+// expand makes of name and annotations what the webhook makes of them in a Kubernetes cluster.
+func expand(t *testing.T, kubernetes, name string, replicas int, annotations map[string]string) *expanded {
 	t.Helper()
 	prefixed := map[string]any{}
 	for k, v := range annotations {
@@ -84,7 +91,7 @@ func expand(t *testing.T, name string, replicas int, annotations map[string]stri
 		t.Fatal(err)
 	}
 	out, err := mutate.Expand(mutate.Input{
-		Object: raw, Namespace: mutate.Namespace{Name: namespace}, ClusterUID: "8a4d6a3e-7a3b-4c56-9d1f-2f1f7d1c0b5a", Version: "v0.0.0", Explain: true,
+		Object: raw, Namespace: mutate.Namespace{Name: namespace}, ClusterUID: kubernetes, Version: "v0.0.0", Explain: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -161,14 +168,15 @@ func newCluster(t *testing.T, co combination) *cluster {
 		}
 	})
 	c.ns.Images = image
+	if sandbox.OneUser() {
+		c.ns.User = 0
+	}
 	c.secrets(t)
 
 	brokers, servers := co.nodes, 0
 	if co.zookeeper() {
-		brokers, servers = min(co.nodes, 3), max(1, co.nodes-2)
-		if co.nodes == 3 {
-			servers = 1
-		}
+		// 1 and 1, 3 and 1, 3 and 3.
+		brokers, servers = min(co.nodes, 3), max(co.nodes-2, 1)
 	}
 	if servers > 0 {
 		annotations := map[string]string{"role": "zookeeper", "heap": "128Mi", "memory": "512Mi", "cpu": "1", "sasl": co.sasl}
@@ -181,12 +189,12 @@ func newCluster(t *testing.T, co combination) *cluster {
 		if co.metrics {
 			annotations["metrics"] = "true"
 		}
-		c.ensemble = expand(t, name+"-zookeeper", servers, annotations)
+		c.ensemble = expand(t, thisKubernetes, name+"-zookeeper", servers, annotations)
 		if c.servers, err = c.ns.Pods(c.ensemble.StatefulSet); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.set = expand(t, name, brokers, co.annotations())
+	c.set = expand(t, thisKubernetes, name, brokers, co.annotations())
 	if c.brokers, err = c.ns.Pods(c.set.StatefulSet); err != nil {
 		t.Fatal(err)
 	}

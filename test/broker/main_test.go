@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,10 +64,7 @@ func run(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	needed := []string{dirs.java}
-	for _, dir := range dirs.all() {
-		needed = append(needed, dir)
-	}
+	needed := append(dirs.all(), dirs.java)
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -116,7 +115,24 @@ func prepare(ctx context.Context) (installed, error) {
 		return d, err
 	}
 	d.java = filepath.Dir(filepath.Dir(java))
-	return d, nil
+	return d, checkJava(ctx, java)
+}
+
+// checkJava says what Kafka 4 would only say as an UnsupportedClassVersionError.
+func checkJava(ctx context.Context, java string) error {
+	out, err := exec.CommandContext(ctx, java, "-XshowSettings:properties", "-version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s -version: %w\n%s", java, err, out)
+	}
+	m := regexp.MustCompile(`java\.specification\.version = ([0-9.]+)`).FindSubmatch(out)
+	if m == nil {
+		return fmt.Errorf("%s does not tell its version", java)
+	}
+	// 1.8 was the last to be written so.
+	if version, err := strconv.Atoi(string(m[1])); err != nil || version < 17 {
+		return fmt.Errorf("%s is Java %s, and Kafka needs 17 or newer (Debian: apt-get install openjdk-17-jre-headless)", java, m[1])
+	}
+	return nil
 }
 
 // javaHome is where Kafka's image has its Java.

@@ -304,6 +304,26 @@ func (c *process) terminationMessage() string {
 	return strings.TrimSpace(string(raw))
 }
 
+// Said is all that can be read of the pod by whoever may not read Secrets: what its containers have printed and written to
+// their termination logs, and the arguments and variables that they were started with.
+func (p *Pod) Said() map[string]string {
+	out := map[string]string{}
+	for name, proc := range p.containers {
+		out[name+"'s log"] = p.Log(name)
+		out[name+"'s termination message"] = proc.terminationMessage()
+		out[name+"'s command"] = strings.Join(proc.spec.Command, " ")
+		out[name+"'s environment"] = strings.Join(proc.spec.Env, " ")
+		if proc.running() {
+			// What its script made of them. A process that has just ended says nothing.
+			for _, file := range []string{"cmdline", "environ"} {
+				raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", proc.cmd.Process.Pid, file))
+				out[name+"'s "+file] = string(raw)
+			}
+		}
+	}
+	return out
+}
+
 // Log is what a container has printed.
 func (p *Pod) Log(container string) string {
 	proc := p.containers[container]
@@ -434,6 +454,20 @@ func (p *Pod) Probe(ctx context.Context, probe *corev1.Probe) error {
 // WaitReady waits until the main container's readiness probe succeeds. It fails at once if that container ends.
 func (p *Pod) WaitReady(ctx context.Context) error {
 	return p.wait(ctx, "ready", p.set.Spec.Template.Spec.Containers[0].ReadinessProbe)
+}
+
+// WaitEnded waits until the main container has ended by itself, and tells how.
+func (p *Pod) WaitEnded(ctx context.Context) error {
+	proc := p.containers[p.Main()]
+	if proc == nil {
+		return fmt.Errorf("pod %s does not run", p.Name)
+	}
+	select {
+	case <-proc.ended:
+		return p.Ended()
+	case <-ctx.Done():
+		return fmt.Errorf("pod %s has not ended: %w", p.Name, context.Cause(ctx))
+	}
 }
 
 // CheckAlive does the startup and the liveness probe of the main container.

@@ -16,11 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside tells the program that it is in the sandbox already.
-const inside = "METAMORPH_SANDBOX"
+// inside tells the program that it is in the sandbox already, and what users there are.
+const (
+	inside   = "METAMORPH_SANDBOX"
+	allUsers = "all-users"
+	oneUser  = "one-user"
+)
 
 // Inside tells whether this program runs in a sandbox.
 func Inside() bool { return os.Getenv(inside) != "" }
+
+// OneUser tells that the sandbox has no other user than its root, because whoever started it was not root.
+func OneUser() bool { return os.Getenv(inside) == oneUser }
 
 // Run runs this program again, in new namespaces of processes, mounts and networks, and returns its exit code. Whoever is
 // not root needs one of users, too.
@@ -30,7 +37,7 @@ func Run() (int, error) {
 		return 0, err
 	}
 	cmd := exec.Command(self, os.Args[1:]...) //nolint:noctx // it ends with this process
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"="+allUsers)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
@@ -38,6 +45,7 @@ func Run() (int, error) {
 		Pdeathsig: syscall.SIGKILL,
 	}
 	if os.Geteuid() != 0 {
+		cmd.Env = append(os.Environ(), inside+"="+oneUser)
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
