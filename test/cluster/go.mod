@@ -6,6 +6,7 @@ replace github.com/metamorph-k8s/metamorph => ../..
 
 require (
 	github.com/distribution/reference v0.6.0
+	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.22.1
 	github.com/metamorph-k8s/metamorph v0.0.0
 	github.com/vishvananda/netlink v1.3.1

@@ -110,7 +110,7 @@ func (s *session) up(ctx context.Context, cluster *node.Cluster) error {
 
 // e2e runs the suite.
 func (s *session) e2e(ctx context.Context, flags []string) (err error) {
-	env := os.Environ()
+	env, suites := os.Environ(), []string{"./e2e"}
 	if os.Getenv("METAMORPH_E2E_KUBECONFIG") == "" {
 		dir, err := os.MkdirTemp("", "metamorph-e2e-")
 		if err != nil {
@@ -128,8 +128,11 @@ func (s *session) e2e(ctx context.Context, flags []string) (err error) {
 			return err
 		}
 		env = append(env, "METAMORPH_E2E_KUBECONFIG="+cluster.Kubeconfig(), "METAMORPH_E2E_IMAGE="+metamorphImage)
+		// What brings clusters up here is tried here.
+		suites = append(suites, "./node")
 	}
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-tags=e2e", "-timeout=30m", "-v", "./e2e"}, flags...)...)
+	args := append([]string{"test", "-p=1", "-count=1", "-tags=e2e", "-timeout=30m", "-v"}, suites...)
+	cmd := exec.CommandContext(ctx, "go", append(args, flags...)...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = filepath.Join(s.root, "test", "cluster"), env, os.Stdout, os.Stderr
 	// So that the suite can clean up.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -163,7 +163,8 @@ func (p *place) inPod(set, name, script string) string {
 				Name: "client", Image: s.Spec.Template.Spec.Containers[0].Image,
 				Command: []string{"bash", "-euo", "pipefail", "-c", script},
 				Env: []corev1.EnvVar{
-					{Name: "KAFKA_HEAP_OPTS", Value: "-Xmx128m -XX:TieredStopAtLevel=1"}, {Name: "LOG_DIR", Value: "/tmp"},
+					{Name: "KAFKA_HEAP_OPTS", Value: "-Xmx128m -XX:TieredStopAtLevel=1"},
+					{Name: "LOG_DIR", Value: "/tmp"},
 					{Name: "BOOTSTRAP", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 						LocalObjectReference: corev1.LocalObjectReference{Name: set + "-client"}, Key: "bootstrap.servers",
 					}}},

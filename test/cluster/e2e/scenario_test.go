@@ -58,6 +58,7 @@ grep -o -m 1 'SaslAuthenticationException\|Authentication failed' /tmp/out
 
 // life is the whole life of a set: it comes up, keeps records, is deleted, and comes back with them.
 func life(t *testing.T, annotations string, brokerDefaults map[string]string, kept func(n int) []string) {
+	t.Helper()
 	p := newPlace(t, brokerDefaults)
 	const brokers = 3
 	text := statefulSet(set, brokers, annotations)

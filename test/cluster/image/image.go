@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -187,9 +188,13 @@ func (m *Maker) write(ref string, config v1.Config, layers ...tree) (string, err
 		if image, err = mutate.ConfigFile(image, about); err != nil {
 			return err
 		}
+		scratch, err := os.MkdirTemp(m.Cache, ".layers-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(scratch)
 		for i, t := range layers {
-			layerFile := fmt.Sprintf("%s.layer%d", temp, i)
-			defer os.Remove(layerFile)
+			layerFile := filepath.Join(scratch, strconv.Itoa(i))
 			if err := writeFile(layerFile, t.write); err != nil {
 				return err
 			}
@@ -207,7 +212,7 @@ func (m *Maker) write(ref string, config v1.Config, layers ...tree) (string, err
 }
 
 // once makes a file, unless it is there: at a place of its own first, so that what is there is complete.
-func (m *Maker) once(path string, make func(temp string) error) error {
+func (m *Maker) once(path string, build func(temp string) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -221,7 +226,7 @@ func (m *Maker) once(path string, make func(temp string) error) error {
 	}
 	temp := path + ".part"
 	defer os.RemoveAll(temp)
-	if err := make(temp); err != nil {
+	if err := build(temp); err != nil {
 		return err
 	}
 	return os.Rename(temp, path)

@@ -123,7 +123,7 @@ var kernelTunables = []string{
 func sysctls() map[string]string {
 	values := map[string]string{}
 	for _, name := range kernelTunables {
-		if raw, err := os.ReadFile(filepath.Join("/proc/sys", name)); err == nil {
+		if raw, err := os.ReadFile("/proc/sys/" + name); err == nil {
 			values[name] = strings.TrimSpace(string(raw))
 		}
 	}
@@ -135,7 +135,7 @@ func restore(values map[string]string) {
 	now := sysctls()
 	for name, value := range values {
 		if now[name] != value {
-			_ = os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0o644)
+			_ = os.WriteFile("/proc/sys/"+name, []byte(value), 0o644)
 		}
 	}
 }

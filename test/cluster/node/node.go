@@ -249,7 +249,7 @@ func boot() string {
 
 // started is when a process began, in the kernel's units; empty if it has ended.
 func started(pid int) string {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return ""
 	}

@@ -104,14 +104,14 @@ func (s *supervisor) run(ctx context.Context) error {
 	go s.forward(ctx)
 	if err := s.wait(ctx, "the API server", "kube-apiserver", func() (bool, error) {
 		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-		return err == nil, nil //nolint:nilerr // not yet
+		return err == nil, nil // not yet
 	}); err != nil {
 		return err
 	}
 	s.step("starting the controllers, kubelet, kube-proxy and CoreDNS")
 	if err := s.wait(ctx, "containerd", "containerd", func() (bool, error) {
 		_, err := os.Stat(s.path("containerd.sock"))
-		return err == nil, nil //nolint:nilerr // not yet
+		return err == nil, nil // not yet
 	}); err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func settled(ctx context.Context, client kubernetes.Interface) (bool, error) {
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
 			_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
-			return err == nil, nil //nolint:nilerr // not yet
+			return err == nil, nil // not yet
 		}
 	}
 	return false, nil
