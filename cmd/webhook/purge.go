@@ -61,24 +61,28 @@ func purge(cmd *cobra.Command, name string, o purgeFlags) error {
 		return err
 	}
 	report := cmd.ErrOrStderr()
-	all, err := companion.Leftovers(cmd.Context(), c, o.namespace, name)
-	var inUse *companion.InUseError
-	if errors.As(err, &inUse) {
-		return &exitError{exitRefused, err}
+	find := func() ([]companion.Remain, error) {
+		all, err := companion.Leftovers(cmd.Context(), c, o.namespace, name)
+		var inUse *companion.InUseError
+		if errors.As(err, &inUse) {
+			err = &exitError{exitRefused, err}
+		}
+		return all, err
 	}
+	all, err := find()
 	if err != nil {
 		return err
 	}
 	var ours []companion.Remain
 	for _, r := range all {
-		if r.Foreign {
-			fmt.Fprintf(report, "%s is left alone: Metamorph did not make it\n", r)
+		if r.Kept != "" {
+			fmt.Fprintf(report, "%s is left alone: %s\n", r, r.Kept)
 		} else {
 			ours = append(ours, r)
 		}
 	}
 	if len(ours) == 0 {
-		fmt.Fprintf(report, "Nothing of %s is left in namespace %s.\n", name, o.namespace)
+		fmt.Fprintf(report, "Nothing of %s is left in namespace %s that could be deleted.\n", name, o.namespace)
 		return nil
 	}
 	if o.dryRun || !o.yes {
@@ -97,6 +101,14 @@ func purge(cmd *cobra.Command, name string, o purgeFlags) error {
 		if !sure {
 			fmt.Fprintln(report, "Nothing was deleted.")
 			return &exitError{exitRefused, nil}
+		}
+		// Somebody may have applied the cluster again while the question stood.
+		again, err := find()
+		if err != nil {
+			return err
+		}
+		if !companion.Same(all, again) {
+			return &exitError{exitRefused, errors.New("what is left has changed meanwhile, and nothing was deleted; see again")}
 		}
 	}
 	for _, r := range ours {

@@ -163,14 +163,14 @@ func rules() []runtime.Object {
 			rule("storage.k8s.io", "storageclasses", read...),
 			rule("policy", "poddisruptionbudgets", "get", "list", "watch", "create", "patch", "delete"),
 			rule("autoscaling", "horizontalpodautoscalers", "list", "watch"),
-			// The companions of the StatefulSets. What is kept for the volumes is deleted with the last of them.
+			// The companions of the StatefulSets. What is deleted with them is for the garbage collector to delete.
 			rule("", "services", "get", "list", "watch", "create", "patch"),
-			rule("", "secrets", "get", "list", "watch", "create", "patch", "delete"),
-			rule("", "configmaps", "get", "list", "watch", "create", "update", "delete"),
+			rule("", "secrets", "get", "list", "watch", "create", "patch"),
+			rule("", "configmaps", "get", "list", "watch", "create", "update"),
 			rule("monitoring.coreos.com", "podmonitors", "get", "create", "patch"),
 			// What keeps nodes from being ready.
 			rule("", "pods", "list", "watch"),
-			rule("", "persistentvolumeclaims", "list", "watch"),
+			rule("", "persistentvolumeclaims", read...),
 			// What the audit and the companions found.
 			rule("events.k8s.io", "events", "create", "patch"),
 		}},

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -34,15 +36,19 @@ func (r *run) ensure(want *unstructured.Unstructured) {
 	what := want.GetKind() + " " + want.GetName()
 	r.own(want)
 	hash := hashOf(want.Object)
-	want.SetAnnotations(withKey(want.GetAnnotations(), appliedAnnotation, hash))
-
 	have, cached, err := r.find(want)
+	if err == nil && have != nil && want.GetKind() == "StatefulSet" {
+		hash = keepScale(have, want, hash)
+	} else if n, ok, _ := unstructured.NestedInt64(want.Object, "spec", "replicas"); ok {
+		hash += "/" + strconv.FormatInt(n, 10)
+	}
+	want.SetAnnotations(withKey(want.GetAnnotations(), appliedAnnotation, hash))
 	switch {
 	case err != nil:
 		r.fail(what, "read", err)
 		return
 	case have != nil && !oursLike(have.GetLabels(), want):
-		r.problem(taken(what, have.GetKind()))
+		r.problem(taken(what, have.GetKind(), have.GetLabels()))
 		return
 	case have != nil && r.upToDate(have, want, hash):
 		return
@@ -62,8 +68,27 @@ func (r *run) ensure(want *unstructured.Unstructured) {
 	r.Log.V(1).Info("Applied", "kind", want.GetKind(), "namespace", want.GetNamespace(), "name", want.GetName(), "new", have == nil, "wasCached", cached)
 }
 
+// keepScale leaves the number of servers to whoever changed it since it was last asked for here. What was asked for stands behind the
+// hash.
+func keepScale(have, want *unstructured.Unstructured, hash string) string {
+	asked, _, _ := unstructured.NestedInt64(want.Object, "spec", "replicas")
+	live, ok, _ := unstructured.NestedInt64(have.Object, "spec", "replicas")
+	text := strconv.FormatInt(asked, 10)
+	if _, before, _ := strings.Cut(have.GetAnnotations()[appliedAnnotation], "/"); ok && before == text {
+		_ = unstructured.SetNestedField(want.Object, live, "spec", "replicas")
+	}
+	return hash + "/" + text
+}
+
 // taken is the problem of a name that is somebody else's.
-func taken(what, kind string) Problem {
+func taken(what, kind string, labels map[string]string) Problem {
+	if labels[object.ManagedByLabel] == object.ManagedBy && labels[object.NameLabel] != "" {
+		return Problem{
+			Code: setting.NameTaken, Reason: "NameTaken", Object: what,
+			Found:  "belongs to the StatefulSet " + labels[object.NameLabel] + ", and one with this name is needed beside this StatefulSet, too",
+			Remedy: "Create the StatefulSet under another name: what stands beside it is called NAME, NAME-headless, NAME-client, NAME-sasl, NAME-state and NAME-zookeeper",
+		}
+	}
 	p := Problem{
 		Code: setting.NameTaken, Reason: "NameTaken", Object: what,
 		Found:  "exists and was not made by Metamorph, so it is left alone; one with this name is needed beside the StatefulSet",
@@ -142,29 +167,26 @@ func (r *run) upToDate(have, want *unstructured.Unstructured, hash string) bool 
 	return want.GetKind() == "StatefulSet" || within(want.Object, have.Object)
 }
 
-// within tells whether all that a has is in b, too. Lists are compared as they are: those of the companions have no defaults
-// inside that are not rendered.
-func within(a, b map[string]any) bool {
-	for k, v := range a {
-		w, ok := b[k]
+// within tells whether all that a has is in b, too. Of a list every entry has to be in some entry of the other: what users add, a
+// port for instance, is theirs.
+func within(a, b any) bool {
+	switch x := a.(type) {
+	case map[string]any:
+		y, ok := b.(map[string]any)
 		if !ok {
 			return false
 		}
-		if m, isMap := v.(map[string]any); isMap {
-			n, isMap := w.(map[string]any)
-			if !isMap || !within(m, n) {
+		for k, v := range x {
+			if w, ok := y[k]; k != "ownerReferences" && (!ok || !within(v, w)) { // that is compared by itself
 				return false
 			}
-			continue
 		}
-		if k == "ownerReferences" {
-			continue // compared by itself
-		}
-		if !equality.Semantic.DeepEqual(v, w) {
-			return false
-		}
+		return true
+	case []any:
+		y, ok := b.([]any)
+		return ok && !slices.ContainsFunc(x, func(v any) bool { return !slices.ContainsFunc(y, func(w any) bool { return within(v, w) }) })
 	}
-	return true
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 func withKey(m map[string]string, key, value string) map[string]string {
@@ -175,10 +197,11 @@ func withKey(m map[string]string, key, value string) map[string]string {
 	return out
 }
 
-// hashOf is a hash of an object but for its owner.
+// hashOf is a hash of an object but for its owner and its scale.
 func hashOf(obj map[string]any) string {
 	bare := (&unstructured.Unstructured{Object: obj}).DeepCopy()
 	bare.SetOwnerReferences(nil)
+	unstructured.RemoveNestedField(bare.Object, "spec", "replicas")
 	raw, err := json.Marshal(bare.Object)
 	if err != nil {
 		panic(err) // rendered by us

@@ -8,18 +8,22 @@ package companion
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
@@ -29,12 +33,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/metamorph-k8s/metamorph/pkg/companion/object"
+	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 )
 
 // Recorder writes Events. One whose name is taken is an error that says so (apierrors.IsAlreadyExists).
@@ -132,34 +136,24 @@ func (r *Reconciler) controller(cached cache.Cache) (controller.Controller, erro
 	}
 	c, err := controller.NewUnmanaged("companion", controller.Options{
 		Reconciler: r, MaxConcurrentReconciles: workers, SkipNameValidation: ptr.To(true),
-		LogConstructor: func(*reconcile.Request) logr.Logger { return r.Log },
-		RateLimiter:    workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, retryMost),
+		LogConstructor: func(request *reconcile.Request) logr.Logger {
+			if request == nil {
+				return r.Log
+			}
+			return r.Log.WithValues("namespace", request.Namespace, "name", request.Name)
+		},
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, retryMost),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return c, watch(c, cached, r)
+	return c, watch(c, cached)
 }
 
-func watch(c controller.Controller, cached cache.Cache, r *Reconciler) error {
-	of := func(o client.Object) []reconcile.Request {
+func watch(c controller.Controller, cached cache.Cache) error {
+	byName := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetLabels()[object.NameLabel]}}}
-	}
-	byName := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request { return of(o) })
-	// The last claim of a cluster may be what its Secret lived for.
-	claims := handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			q.Add(of(e.Object)[0])
-		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			q.Add(of(e.ObjectNew)[0])
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			request := of(e.Object)[0]
-			r.lostClaim(request.NamespacedName)
-			q.Add(request)
-		},
-	}
+	})
 	// The ensemble is a companion of the cluster, and a cluster itself.
 	sets := handler.TypedEnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 		requests := []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(o)}}
@@ -178,7 +172,7 @@ func watch(c controller.Controller, cached cache.Cache, r *Reconciler) error {
 		{&corev1.ConfigMap{}, byName},
 		{secretMetadata(), byName},
 		{&corev1.Pod{}, byName},
-		{&corev1.PersistentVolumeClaim{}, claims},
+		{&corev1.PersistentVolumeClaim{}, byName},
 	} {
 		if err := c.Watch(source.Kind(cached, w.kind, w.h)); err != nil {
 			return err
@@ -198,6 +192,8 @@ func newScheme() (*runtime.Scheme, error) {
 	metav1.AddToGroupVersion(s, appsv1.SchemeGroupVersion)
 	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
 	metav1.AddToGroupVersion(s, policyv1.SchemeGroupVersion)
+	s.AddKnownTypes(authorizationv1.SchemeGroupVersion, &authorizationv1.SelfSubjectAccessReview{})
+	metav1.AddToGroupVersion(s, authorizationv1.SchemeGroupVersion)
 	return s, metav1.AddMetaToScheme(s)
 }
 
@@ -209,6 +205,7 @@ func newMapper() meta.RESTMapper {
 	}
 	m.Add(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), meta.RESTScopeNamespace)
 	m.Add(policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), meta.RESTScopeNamespace)
+	m.Add(authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"), meta.RESTScopeRoot)
 	m.Add(storageClassKind, meta.RESTScopeRoot)
 	m.Add(object.PodMonitorKind, meta.RESTScopeNamespace)
 	return m
@@ -219,7 +216,8 @@ func newMapper() meta.RESTMapper {
 func cacheOptions(scheme *runtime.Scheme, mapper meta.RESTMapper) cache.Options {
 	made := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{object.ManagedByLabel: object.ManagedBy}).Add(exists(object.NameLabel)), Transform: cache.TransformStripManagedFields()}
 	named := labels.NewSelector().Add(exists(object.NameLabel))
-	return cache.Options{Scheme: scheme, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{
+	// A read of another kind would start a watch of all objects of that kind.
+	return cache.Options{Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true, ByObject: map[client.Object]cache.ByObject{
 		&appsv1.StatefulSet{}:           {Label: named, Transform: slimSet},
 		&corev1.Pod{}:                   {Label: named, Transform: slimPod},
 		&corev1.PersistentVolumeClaim{}: {Label: named, Transform: slimClaim},
@@ -263,24 +261,35 @@ func (r *Reconciler) waitForRights(ctx context.Context) error {
 	}
 }
 
+// watched are the kinds of which all objects with a label of ours are watched, by the name of their resource.
+var watched = map[schema.GroupResource]string{
+	{Group: appsv1.GroupName, Resource: "statefulsets"}:           "StatefulSet",
+	{Group: policyv1.GroupName, Resource: "poddisruptionbudgets"}: "PodDisruptionBudget",
+	{Resource: "services"}:               "Service",
+	{Resource: "configmaps"}:             "ConfigMap",
+	{Resource: "secrets"}:                "Secret",
+	{Resource: "pods"}:                   "Pod",
+	{Resource: "persistentvolumeclaims"}: "PersistentVolumeClaim",
+}
+
 func (r *Reconciler) missingRights(ctx context.Context) []Problem {
 	var missing []Problem
-	for _, kind := range []string{"StatefulSet", "Service", "PodDisruptionBudget", "ConfigMap", "Secret", "Pod", "PersistentVolumeClaim"} {
-		list := &metav1.PartialObjectMetadataList{}
-		gv := corev1.SchemeGroupVersion
-		switch kind {
-		case "StatefulSet":
-			gv = appsv1.SchemeGroupVersion
-		case "PodDisruptionBudget":
-			gv = policyv1.SchemeGroupVersion
-		}
-		list.SetGroupVersionKind(gv.WithKind(kind + "List"))
-		err := r.live.List(ctx, list, client.Limit(1), client.HasLabels{object.NameLabel})
-		if apierrors.IsForbidden(err) {
-			p, _ := refusal(kind, "watched", err)
-			missing = append(missing, p)
+	for resource, kind := range watched {
+		for _, verb := range []string{"list", "watch"} {
+			ask := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+				ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Group: resource.Group, Resource: resource.Resource},
+			}}
+			if err := r.client.Create(ctx, ask); err != nil || ask.Status.Allowed {
+				continue // who may not even ask learns it when he tries
+			}
+			missing = append(missing, Problem{
+				Code: setting.NotAllowed, Reason: "NotAllowed", Object: kind,
+				Found: fmt.Sprintf("cannot be watched: Metamorph cannot %s resource %q in API group %q at the cluster scope", verb, resource.Resource, resource.Group), Remedy: grant,
+			})
+			break
 		}
 	}
+	slices.SortFunc(missing, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
 	return missing
 }
 
@@ -291,8 +300,10 @@ func (r *Reconciler) tellAll(ctx context.Context, problems []Problem) {
 		return // it is in the log
 	}
 	for i := range sets.Items {
-		if c, ok := object.Read(sets.Items[i].Namespace, sets.Items[i].Name, sets.Items[i].Annotations); ok {
-			x := &run{Reconciler: r, ctx: ctx, set: &sets.Items[i], cluster: c, problems: problems}
+		set := &sets.Items[i]
+		c, ok := object.Read(set.Namespace, set.Name, set.Annotations)
+		if ok && set.DeletionTimestamp == nil && !slices.Contains(r.Excluded, set.Namespace) {
+			x := &run{Reconciler: r, ctx: ctx, set: set, cluster: c, problems: problems, partial: true}
 			x.report()
 		}
 	}

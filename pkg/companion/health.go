@@ -43,6 +43,7 @@ func (r *run) health() {
 
 // volumes tells of claims that wait for a class that does not exist, and whether there are any.
 func (r *run) volumes() bool {
+	before := len(r.problems)
 	told := map[string]bool{}
 	for name, c := range r.claims {
 		if c.Status.Phase == corev1.ClaimBound || !strings.HasPrefix(name, setting.DataVolume+"-") {
@@ -74,7 +75,7 @@ func (r *run) volumes() bool {
 			})
 		}
 	}
-	return len(told) > 0
+	return len(r.problems) > before
 }
 
 // classExists tells whether a class exists; "" is the default one.
@@ -97,8 +98,11 @@ func (r *run) classExists(name string) (bool, error) {
 // waits for.
 func (r *run) node(p *corev1.Pod, waiting bool) (Problem, bool) {
 	if c := condition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-		if left := patience - r.clock.Since(c.LastTransitionTime.Time); left > 0 || waiting {
+		if left := patience - r.clock.Since(c.LastTransitionTime.Time); left > 0 {
 			r.soon = max(left, time.Second)
+			return Problem{}, false
+		}
+		if waiting {
 			return Problem{}, false
 		}
 		return Problem{
@@ -120,6 +124,10 @@ func (r *run) node(p *corev1.Pod, waiting bool) (Problem, bool) {
 	return Problem{}, false
 }
 
+// overIt is for how long a container runs before its last end is no longer told of. It is longer than the longest pause before it
+// is started again, so that one that fails again and again is told of all the time.
+const overIt = 10 * time.Minute
+
 // starting are the reasons of waiting that pass by themselves.
 var starting = []string{"PodInitializing", "ContainerCreating", "CrashLoopBackOff"}
 
@@ -140,8 +148,8 @@ func (r *run) container(p *corev1.Pod, s corev1.ContainerStatus) (Problem, bool)
 	if end == nil || end.ExitCode == 0 || s.Ready {
 		return Problem{}, false
 	}
-	// A container that has been running for longer than it takes to fail again has got over it.
-	if run := s.State.Running; run != nil && r.clock.Since(run.StartedAt.Time) > time.Minute {
+	// One that has been running for long has got over it, although it is not ready: a log is being recovered.
+	if run := s.State.Running; run != nil && r.clock.Since(run.StartedAt.Time) > overIt {
 		return Problem{}, false
 	}
 	found := fmt.Sprintf("container %s ended with exit code %d", s.Name, end.ExitCode)
@@ -151,7 +159,8 @@ func (r *run) container(p *corev1.Pod, s corev1.ContainerStatus) (Problem, bool)
 			Remedy: "Raise metamorph.dev/memory, or lower metamorph.dev/heap: what is not heap needs room, too",
 		}, true
 	}
-	if end.Message != "" {
+	// What other people's containers say is theirs.
+	if end.Message != "" && (s.Name == setting.InitContainer || s.Name == string(r.cluster.Role)) {
 		found += ": " + oneLine(end.Message)
 	}
 	return Problem{

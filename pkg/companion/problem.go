@@ -34,6 +34,9 @@ func (p Problem) String() string {
 // ForbiddenStatusError).
 var rbacDenied = regexp.MustCompile(`cannot [a-z]+ resource "`)
 
+// grant is the remedy for a missing right.
+const grant = "Give Metamorph's ServiceAccount that right; manifests/webhook.yaml has all that it needs"
+
 // refusal makes a problem of an error that a repetition will hardly mend; it is false for all others.
 func refusal(object, verb string, err error) (Problem, bool) {
 	switch {
@@ -41,7 +44,7 @@ func refusal(object, verb string, err error) (Problem, bool) {
 		return Problem{
 			Code: setting.NotAllowed, Reason: "NotAllowed", Object: object,
 			Found:  "cannot be " + verb + ": " + err.Error(),
-			Remedy: "Give Metamorph's ServiceAccount that right; manifests/webhook.yaml has all that it needs",
+			Remedy: grant,
 		}, true
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err), apierrors.IsInternalError(err):
 		return Problem{
@@ -52,6 +55,9 @@ func refusal(object, verb string, err error) (Problem, bool) {
 	}
 	return Problem{}, false
 }
+
+// secret finds what follows a word for a password. Messages are others' text, and end up where many may read them.
+var secret = regexp.MustCompile(`(?i)((?:password|passwd|secret|token)[a-z_.]*["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;]+)`)
 
 // maxFound bounds what is repeated of somebody else's message.
 const maxFound = 400
@@ -65,7 +71,7 @@ func oneLine(text string) string {
 		}
 		return c
 	}, text)
-	text = strings.TrimRight(text, ". ")
+	text = strings.TrimRight(secret.ReplaceAllString(text, "$1…"), ". ")
 	if len(text) > maxFound {
 		// The end of a log says what happened.
 		text = "… " + strings.ToValidUTF8(text[len(text)-maxFound:], "")

@@ -2,7 +2,6 @@ package companion
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -25,8 +25,8 @@ import (
 // Remain is an object that outlives a cluster on purpose.
 type Remain struct {
 	Kind, Namespace, Name string
-	// Foreign tells that somebody else made it: it is not for Metamorph to delete.
-	Foreign bool
+	// Kept tells why it is not for Metamorph to delete; "" if it is.
+	Kept string
 
 	uid types.UID
 	gvk schema.GroupVersionKind
@@ -34,6 +34,11 @@ type Remain struct {
 
 // String is its kind and name, as kubectl writes it.
 func (r Remain) String() string { return strings.ToLower(r.Kind) + "/" + r.Name }
+
+// Same tells that two lists are of the same objects.
+func Same(a, b []Remain) bool {
+	return slices.EqualFunc(a, b, func(x, y Remain) bool { return x.uid == y.uid && x.Kept == y.Kept })
+}
 
 // NewClient makes a client for [Leftovers] and [Remove].
 func NewClient(config *rest.Config) (client.Client, error) {
@@ -45,72 +50,139 @@ func NewClient(config *rest.Config) (client.Client, error) {
 }
 
 // InUseError tells that a cluster is still there.
-type InUseError struct{ Namespace, Name string }
+type InUseError struct{ Namespace, Object, Advice string }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("StatefulSet %s in namespace %s still exists; delete it first: kubectl delete statefulset -n %s %s", e.Name, e.Namespace, e.Namespace, e.Name)
+	return fmt.Sprintf("%s in namespace %s still exists; %s", e.Object, e.Namespace, e.Advice)
 }
 
-// Leftovers lists what a deleted cluster left on purpose, its ensemble's too: the claims with the data first, then the Secret and
-// the record of nodes. The error is an [*InUseError] if the cluster is not deleted.
+// Leftovers lists what a deleted cluster left on purpose, its own ensemble's too: the claims with the data first, then the
+// passwords and the record of nodes, then what was orphaned. The error is an [*InUseError] if the cluster is not deleted.
 func Leftovers(ctx context.Context, c client.Reader, namespace, name string) ([]Remain, error) {
-	var all []Remain
-	for _, n := range []string{name, settings.Ensemble(name)} {
-		set := &metav1.PartialObjectMetadata{}
-		set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSet"))
-		switch err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: n}, set); {
-		case err == nil:
-			return nil, &InUseError{namespace, n}
-		case !apierrors.IsNotFound(err):
-			return nil, err
-		}
-		claims, err := dataClaims(ctx, c, namespace, n)
-		if err != nil {
-			return nil, err
-		}
-		for i := range claims {
-			// A claim without our label may be anybody's: names alone decide nothing.
-			all = append(all, remain(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), &claims[i], claims[i].Labels[object.NameLabel] != n))
-		}
-		kept, err := Remains(ctx, c, namespace, n)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, kept...)
+	l := leftovers{Reader: c, ctx: ctx, namespace: namespace}
+	var err error
+	if l.users, err = l.secretUsers(); err != nil {
+		return nil, err
 	}
-	return all, nil
+	if err := l.of(name); err != nil {
+		return nil, err
+	}
+	if l.ensemble {
+		if err := l.of(settings.Ensemble(name)); err != nil {
+			return nil, err
+		}
+	}
+	return l.all, nil
 }
 
-// Remains lists the Secret and the state of a cluster that Metamorph made.
-func Remains(ctx context.Context, c client.Reader, namespace, name string) ([]Remain, error) {
-	var out []Remain
+type leftovers struct {
+	client.Reader
+
+	ctx       context.Context //nolint:containedctx // It lives as long as the one call.
+	namespace string
+	// users are the StatefulSets by the Secret that they take their passwords from.
+	users map[string]string
+	all   []Remain
+	// ensemble tells that the record says that the cluster had one of its own.
+	ensemble bool
+}
+
+// secretUsers asks the StatefulSets that there are whose passwords they use: several may share a Secret.
+func (l *leftovers) secretUsers() (map[string]string, error) {
+	var sets appsv1.StatefulSetList
+	if err := l.List(l.ctx, &sets, client.InNamespace(l.namespace), client.HasLabels{object.NameLabel}); err != nil {
+		return nil, err
+	}
+	users := map[string]string{}
+	for i := range sets.Items {
+		if c, ok := object.Read(l.namespace, sets.Items[i].Name, sets.Items[i].Annotations); ok && c.SASLSecretName() != "" {
+			users[c.SASLSecretName()] = c.Name
+		}
+	}
+	return users, nil
+}
+
+// of collects what one StatefulSet left.
+func (l *leftovers) of(name string) error {
+	switch there, err := l.get(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), name); {
+	case err != nil:
+		return err
+	case there != nil && there.DeletionTimestamp != nil:
+		return &InUseError{l.namespace, "StatefulSet " + name, "it is being deleted: try again in a moment"}
+	case there != nil && metav1.GetControllerOf(there) != nil && l.ensemble:
+		return &InUseError{l.namespace, "StatefulSet " + name, "it goes with the cluster that it was made for: try again in a moment"}
+	case there != nil:
+		return &InUseError{l.namespace, "StatefulSet " + name, fmt.Sprintf("delete it first: kubectl delete statefulset -n %s %s", l.namespace, name)}
+	}
+	pods := &metav1.PartialObjectMetadataList{}
+	pods.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	if err := l.List(l.ctx, pods, client.InNamespace(l.namespace), client.MatchingLabels{object.NameLabel: name}); err != nil {
+		return err
+	}
+	if len(pods.Items) > 0 {
+		return &InUseError{l.namespace, "Pod " + pods.Items[0].Name, "wait until it is gone; if its StatefulSet was deleted with --cascade=orphan, apply that again, or delete the pods"}
+	}
+	claims, err := dataClaims(l.ctx, l, l.namespace, name)
+	if err != nil {
+		return err
+	}
+	for i := range claims {
+		kept := ""
+		if claims[i].Labels[object.NameLabel] != name {
+			kept = "Metamorph did not make it" // and a name alone decides nothing
+		}
+		l.add(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), &claims[i], kept)
+	}
 	for _, o := range []struct {
-		kind, name string
-	}{{"Secret", name + "-sasl"}, {"ConfigMap", name + "-state"}} {
-		m := &metav1.PartialObjectMetadata{}
-		gvk := corev1.SchemeGroupVersion.WithKind(o.kind)
-		m.SetGroupVersionKind(gvk)
-		switch err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: o.name}, m); {
-		case apierrors.IsNotFound(err):
-		case err != nil:
-			return nil, err
-		case object.Ours(m.Labels, name):
-			out = append(out, remain(gvk, m, false))
+		gvk  schema.GroupVersionKind
+		name string
+	}{
+		{corev1.SchemeGroupVersion.WithKind("Secret"), name + "-sasl"},
+		{corev1.SchemeGroupVersion.WithKind("ConfigMap"), name + "-state"},
+		// These are here only if their owner was deleted without them.
+		{corev1.SchemeGroupVersion.WithKind("Secret"), name + "-client"},
+		{corev1.SchemeGroupVersion.WithKind("Service"), name},
+		{corev1.SchemeGroupVersion.WithKind("Service"), settings.Headless(name)},
+		{policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"), name},
+	} {
+		there, err := l.get(o.gvk, o.name)
+		if err != nil {
+			return err
 		}
+		if there == nil || !object.Ours(there.Labels, name) || metav1.GetControllerOf(there) != nil {
+			continue
+		}
+		kept := ""
+		if user := l.users[o.name]; user != "" && o.gvk.Kind == "Secret" {
+			kept = "StatefulSet " + user + " uses it"
+		}
+		if o.gvk.Kind == "ConfigMap" {
+			l.ensemble = object.ReadState(&corev1.ConfigMap{ObjectMeta: there.ObjectMeta}).Ensemble
+		}
+		l.add(o.gvk, there, kept)
 	}
-	return out, nil
+	return nil
 }
 
-func remain(gvk schema.GroupVersionKind, m *metav1.PartialObjectMetadata, foreign bool) Remain {
-	return Remain{Kind: gvk.Kind, Namespace: m.Namespace, Name: m.Name, Foreign: foreign, uid: m.UID, gvk: gvk}
+// get reads an object's metadata, nil if there is none.
+func (l *leftovers) get(gvk schema.GroupVersionKind, name string) (*metav1.PartialObjectMetadata, error) {
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(gvk)
+	err := l.Get(l.ctx, client.ObjectKey{Namespace: l.namespace, Name: name}, m)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	return m, err
 }
 
-var errForeign = errors.New("is not Metamorph's")
+func (l *leftovers) add(gvk schema.GroupVersionKind, m *metav1.PartialObjectMetadata, kept string) {
+	l.all = append(l.all, Remain{Kind: gvk.Kind, Namespace: m.Namespace, Name: m.Name, Kept: kept, uid: m.UID, gvk: gvk})
+}
 
 // Remove deletes one, unless another of its name has taken its place.
 func Remove(ctx context.Context, c client.Writer, r Remain) error {
-	if r.Foreign {
-		return fmt.Errorf("%s %w", r, errForeign)
+	if r.Kept != "" {
+		return fmt.Errorf("%s is kept: %s", r, r.Kept)
 	}
 	m := &metav1.PartialObjectMetadata{}
 	m.SetGroupVersionKind(r.gvk)

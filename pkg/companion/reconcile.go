@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,23 +40,26 @@ type Reconciler struct {
 	// checked remembers what was read of a cluster's Secrets and of what else is not cached, so that the many small changes of
 	// its pods do not make it read again.
 	checked map[types.NamespacedName]checked
-	// emptied are the clusters that lost a claim: should it have been the last, there is something to clean up.
-	emptied map[types.NamespacedName]bool
-	// monitors tells whether the cluster has PodMonitors, as of then.
-	monitors   bool
-	monitorsAt time.Time
+	// bad remembers since when something is wrong with a cluster.
+	bad map[types.NamespacedName]time.Time
+
+	monitoring sync.Mutex
+	// monitors tells whether the cluster has PodMonitors, until it is to be asked again.
+	monitors      bool
+	monitorsUntil time.Time
 }
 
 // checked is what was found when all that is not watched was looked at.
 type checked struct {
 	fingerprint string
 	at          time.Time
+	notices     []Problem
 }
 
 func newReconciler(o Options, c client.Client) *Reconciler {
 	return &Reconciler{
 		Options: o, client: c, live: c, clock: clock.RealClock{}, instance: instance(),
-		checked: map[types.NamespacedName]checked{}, emptied: map[types.NamespacedName]bool{},
+		checked: map[types.NamespacedName]checked{}, bad: map[types.NamespacedName]time.Time{},
 	}
 }
 
@@ -74,6 +78,12 @@ type run struct {
 	// created are the objects that this run made, for the Event.
 	created  []string
 	problems []Problem
+	// secretSeen tells that there are passwords that can be used.
+	secretSeen bool
+	// partial tells that not everything was looked at: what is not told of is not solved.
+	partial bool
+	// dying tells that the namespace is being deleted.
+	dying bool
 	// soon is when to look again although nothing is wrong; 0 for no such time.
 	soon time.Duration
 	err  error
@@ -81,30 +91,39 @@ type run struct {
 
 // Reconcile implements [reconcile.Reconciler].
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	for _, ns := range r.Excluded {
-		if request.Namespace == ns {
-			return reconcile.Result{}, nil
-		}
+	if slices.Contains(r.Excluded, request.Namespace) {
+		return reconcile.Result{}, nil
 	}
 	set := &appsv1.StatefulSet{}
 	err := r.cached.Get(ctx, request.NamespacedName, set)
-	if apierrors.IsNotFound(err) {
-		return reconcile.Result{}, r.gone(ctx, request.NamespacedName)
-	}
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, err
 	}
 	cluster, ok := object.Read(set.Namespace, set.Name, set.Annotations)
-	if !ok || set.DeletionTimestamp != nil {
+	if err != nil || !ok || set.DeletionTimestamp != nil {
+		// What was made beside it is owned, and goes by itself. What is kept for the volumes is for people to delete: nobody else
+		// can tell data that is given up from data that is about to be brought back.
+		r.forget(request.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	x := &run{Reconciler: r, ctx: ctx, set: set, cluster: cluster}
 	x.reconcile()
-	r.Metrics.observe(request.NamespacedName, x.problems)
-	if x.err != nil {
+	switch {
+	case x.dying:
+		return reconcile.Result{}, nil
+	case x.err != nil:
 		return reconcile.Result{}, x.err
 	}
 	return reconcile.Result{RequeueAfter: x.again()}, nil
+}
+
+// forget drops what is remembered of a StatefulSet that is not there, or not Metamorph's.
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.Metrics.forget(key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.checked, key)
+	delete(r.bad, key)
 }
 
 func (r *run) reconcile() {
@@ -131,10 +150,12 @@ func (r *run) reconcile() {
 		}
 	}
 	r.record()
-	if !fresh && r.err == nil && len(r.problems) == 0 && len(r.created) == 0 {
+	if !fresh && r.err == nil && len(r.created) == 0 && !slices.ContainsFunc(r.problems, func(p Problem) bool { return !p.Notice }) {
 		r.remember(fingerprint)
 	}
 	r.health()
+	r.partial = r.err != nil
+	r.Metrics.observe(client.ObjectKeyFromObject(r.set), r.problems)
 	r.report()
 }
 
@@ -169,6 +190,10 @@ func (r *run) fingerprint() string {
 			text += "/-"
 		}
 	}
+	// Another budget may match what the template adds to the labels.
+	if len(r.pods) > 0 {
+		text += "/" + labels.Set(r.pods[0].Labels).String()
+	}
 	budget := &policyv1.PodDisruptionBudget{}
 	if r.cached.Get(r.ctx, client.ObjectKeyFromObject(r.set), budget) == nil {
 		text += "/" + string(budget.UID)
@@ -180,13 +205,17 @@ func (r *run) fresh(fingerprint string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.checked[client.ObjectKeyFromObject(r.set)]
-	return ok && c.fingerprint == fingerprint && r.clock.Since(c.at) < resync-time.Second
+	if !ok || c.fingerprint != fingerprint || r.clock.Since(c.at) >= resync-time.Second {
+		return false
+	}
+	r.problems = append(r.problems, c.notices...)
+	return true
 }
 
 func (r *run) remember(fingerprint string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.checked[client.ObjectKeyFromObject(r.set)] = checked{fingerprint, r.clock.Now()}
+	r.checked[client.ObjectKeyFromObject(r.set)] = checked{fingerprint, r.clock.Now(), slices.Clone(r.problems)}
 }
 
 // problem notes a problem.
@@ -194,6 +223,10 @@ func (r *run) problem(p Problem) { r.problems = append(r.problems, p) }
 
 // fail notes an error: a refusal is a problem, everything else is tried again.
 func (r *run) fail(what, verb string, err error) {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		r.dying = true
+		return
+	}
 	if p, ok := refusal(what, verb, err); ok {
 		r.problem(p)
 		return
@@ -250,26 +283,27 @@ func (r *run) selects(s labels.Selector) bool {
 	return s.Matches(labels.Set(r.cluster.Selector()))
 }
 
-// monitorsInterval is how often the API server is asked whether it has PodMonitors.
-const monitorsInterval = 5 * time.Minute
+// The times after which the API server is asked again whether it has PodMonitors, and after which if it did not answer.
+const (
+	monitorsInterval = 5 * time.Minute
+	monitorsRetry    = 30 * time.Second
+)
 
 func (r *run) hasMonitors() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.monitorsAt.IsZero() || r.clock.Since(r.monitorsAt) > monitorsInterval {
-		list, err := r.apis.ServerResourcesForGroupVersion(object.PodMonitorKind.GroupVersion().String())
-		if err != nil && !apierrors.IsNotFound(err) {
-			r.Log.Error(err, "Cannot learn whether there are PodMonitors")
-			return false
-		}
-		r.monitors = false
-		if err == nil {
-			for _, kind := range list.APIResources {
-				r.monitors = r.monitors || kind.Kind == object.PodMonitorKind.Kind
-			}
-		}
-		r.monitorsAt = r.clock.Now()
+	r.monitoring.Lock()
+	defer r.monitoring.Unlock()
+	now := r.clock.Now()
+	if now.Before(r.monitorsUntil) {
+		return r.monitors
 	}
+	list, err := r.apis.ServerResourcesForGroupVersion(object.PodMonitorKind.GroupVersion().String())
+	if err != nil && !apierrors.IsNotFound(err) {
+		r.Log.Error(err, "Cannot learn whether there are PodMonitors")
+		r.monitors, r.monitorsUntil = false, now.Add(monitorsRetry)
+		return false
+	}
+	r.monitors = err == nil && slices.ContainsFunc(list.APIResources, func(kind metav1.APIResource) bool { return kind.Kind == object.PodMonitorKind.Kind })
+	r.monitorsUntil = now.Add(monitorsInterval)
 	return r.monitors
 }
 
@@ -283,51 +317,4 @@ func (r *run) again() time.Duration {
 		next = min(next, r.soon)
 	}
 	return next
-}
-
-// lostClaim notes that a claim of a cluster was deleted.
-func (r *Reconciler) lostClaim(key types.NamespacedName) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.emptied[key] = true
-}
-
-// gone cleans up after a StatefulSet that is not there. The Secret and the state live as long as the volumes: they go when the
-// last claim was seen to go. That there is none now is not enough: a backup that is being restored looks the same.
-func (r *Reconciler) gone(ctx context.Context, key types.NamespacedName) error {
-	r.Metrics.forget(key)
-	r.mu.Lock()
-	delete(r.checked, key)
-	emptied := r.emptied[key]
-	r.mu.Unlock()
-	if !emptied {
-		return nil
-	}
-	set := &metav1.PartialObjectMetadata{}
-	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSet"))
-	err := r.live.Get(ctx, key, set)
-	if err == nil {
-		return nil // let go of, or not in the cache yet
-	}
-	if !apierrors.IsNotFound(err) {
-		return err
-	}
-	claims, err := dataClaims(ctx, r.live, key.Namespace, key.Name)
-	if err != nil || len(claims) > 0 {
-		return err
-	}
-	kept, err := Remains(ctx, r.live, key.Namespace, key.Name)
-	if err != nil {
-		return err
-	}
-	for _, o := range kept {
-		if err := Remove(ctx, r.client, o); err != nil {
-			return err
-		}
-		r.Log.Info("Deleted what was kept for the volumes, the last of which is gone", "kind", o.Kind, "namespace", key.Namespace, "name", o.Name)
-	}
-	r.mu.Lock()
-	delete(r.emptied, key)
-	r.mu.Unlock()
-	return nil
 }

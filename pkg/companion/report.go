@@ -3,9 +3,11 @@ package companion
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -53,12 +55,12 @@ func (r *run) report() {
 	if len(r.created) > 0 {
 		r.happened("CompanionsCreated", "Created "+strings.Join(r.created, ", "))
 	}
-	if r.err != nil {
-		return // half of a look is none
+	if r.dying || r.partial && len(r.problems) == 0 {
+		return
 	}
 	before := Conditions(r.set.Annotations)
 	now := []metav1.Condition{r.condition(CompanionsReady, before), r.condition(NodesHealthy, before)}
-	if slices.Equal(before, now) {
+	if slices.EqualFunc(before, now, alike) {
 		return
 	}
 	raw, err := json.Marshal(now)
@@ -79,7 +81,7 @@ func (r *run) report() {
 		return // gone
 	case err != nil:
 		if _, refused := refusal("", "", err); !refused {
-			r.err = fmt.Errorf("the conditions cannot be written: %w", err)
+			r.err = errors.Join(r.err, fmt.Errorf("the conditions cannot be written: %w", err))
 			return
 		}
 		r.Log.Error(err, "The conditions cannot be written", "namespace", r.set.Namespace, "name", r.set.Name)
@@ -89,7 +91,7 @@ func (r *run) report() {
 		if r.problems[i].Notice {
 			kind = corev1.EventTypeNormal
 		}
-		if !strings.Contains(messageOf(before), r.problems[i].String()) {
+		if !strings.Contains(anyNumber(messageOf(before)), anyNumber(r.problems[i].String())) {
 			r.event(kind, r.problems[i].Reason, r.problems[i].String())
 		}
 	}
@@ -99,6 +101,17 @@ func (r *run) report() {
 		}
 	}
 }
+
+// alike tells whether two conditions say the same, whatever their numbers: others' messages count nodes and carry times, which
+// are no news.
+func alike(a, b metav1.Condition) bool {
+	a.Message, b.Message = anyNumber(a.Message), anyNumber(b.Message)
+	return a == b
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+func anyNumber(text string) string { return digits.ReplaceAllString(text, "#") }
 
 func messageOf(all []metav1.Condition) string {
 	var b strings.Builder
@@ -125,6 +138,11 @@ func (r *run) condition(kind string, before []metav1.Condition) metav1.Condition
 		}
 		c.Message = cut(text)
 	}
+	if r.partial && c.Message == "" {
+		if i := slices.IndexFunc(before, func(b metav1.Condition) bool { return b.Type == kind }); i >= 0 {
+			return before[i]
+		}
+	}
 	c.LastTransitionTime = metav1.NewTime(r.clock.Now().UTC().Truncate(time.Second))
 	for i := range before {
 		if before[i].Type == kind && before[i].Status == c.Status {
@@ -134,15 +152,21 @@ func (r *run) condition(kind string, before []metav1.Condition) metav1.Condition
 	return c
 }
 
-// age is for how long something has been wrong.
+// age is for how long something has been wrong, as far as this replica knows: the conditions may not be its to write.
 func (r *run) age() (time.Duration, bool) {
-	bad := slices.ContainsFunc(r.problems, func(p Problem) bool { return !p.Notice })
-	for _, c := range Conditions(r.set.Annotations) {
-		if bad && c.Status == metav1.ConditionFalse {
-			return r.clock.Since(c.LastTransitionTime.Time), true
-		}
+	key := client.ObjectKeyFromObject(r.set)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.problems, func(p Problem) bool { return !p.Notice }) {
+		delete(r.bad, key)
+		return 0, false
 	}
-	return 0, bad
+	since, ok := r.bad[key]
+	if !ok {
+		since = r.clock.Now()
+		r.bad[key] = since
+	}
+	return r.clock.Since(since), true
 }
 
 func cut(text string) string {
@@ -162,7 +186,7 @@ func (r *run) event(kind, reason, note string) {
 		return
 	}
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%s\x00%s\x00%s", r.set.UID, reason, note)
+	_, _ = fmt.Fprintf(h, "%s\x00%s\x00%s", r.set.UID, reason, anyNumber(note))
 	suffix := fmt.Sprintf(".%016x", h.Sum64())
 	name := strings.TrimRight(r.set.Name[:min(len(r.set.Name), maxName-len(suffix))], ".-")
 	err := r.Recorder.Record(r.ctx, &eventsv1.Event{

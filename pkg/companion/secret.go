@@ -1,8 +1,8 @@
 package companion
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -21,6 +21,7 @@ import (
 // secrets makes and checks the Secrets. They are read from the API server, because only their metadata is cached.
 func (r *run) secrets() {
 	var password []byte
+	ca, ok := r.tlsSecret()
 	if name := r.cluster.SASLSecretName(); name != "" {
 		s := r.saslSecret(name)
 		if s == nil {
@@ -28,11 +29,9 @@ func (r *run) secrets() {
 		}
 		password = s.Data[settings.ClientPassword]
 	}
-	ca, ok := r.tlsSecret()
-	if !ok || r.cluster.ClientSecretName() == "" {
-		return
+	if ok && r.cluster.ClientSecretName() != "" {
+		r.clientSecret(r.cluster.ClientSecret(password, ca))
 	}
-	r.clientSecret(r.cluster.ClientSecret(password, ca))
 }
 
 // get reads a Secret, nil if there is none. It is false if that could not be learnt, which is then told.
@@ -70,9 +69,6 @@ func (r *run) saslSecret(name string) *corev1.Secret {
 			return nil
 		}
 	}
-	if object.Ours(s.Labels, r.set.Name) {
-		r.state.SecretMade = true
-	}
 	missing, malformed := r.cluster.BadKeys(s.Data)
 	if len(missing)+len(malformed) > 0 {
 		var parts []string
@@ -88,6 +84,7 @@ func (r *run) saslSecret(name string) *corev1.Secret {
 		})
 		return nil
 	}
+	r.secretSeen = r.cluster.OwnSASLSecret()
 	return s
 }
 
@@ -104,7 +101,8 @@ func (r *run) newSASLSecret(name string) *corev1.Secret {
 			Code: setting.SecretLost, Reason: "SecretLost", Object: "Secret " + name,
 			Found: "does not exist, but " + why + ": the volumes are formatted with its passwords, which no new ones can replace",
 			Remedy: "Restore the Secret from a backup. If the data is to be given up: delete the StatefulSet, run metamorph purge " + r.set.Name +
-				" -n " + r.set.Namespace + ", and apply it again",
+				" -n " + r.set.Namespace + ", and apply it again. If the volumes are known to be empty: create the Secret yourself, with the keys " +
+				strings.Join(r.cluster.SecretKeys(), ", "),
 		})
 		return nil
 	}
@@ -135,10 +133,18 @@ func (r *run) hadSecret() (string, error) {
 			return fmt.Sprintf("nodes whose data is on no claim have been ready (ConfigMap %s)", r.cluster.StateName()), nil
 		}
 	}
+	if r.cluster.OwnEnsemble() {
+		// Its servers hold the users, with their passwords.
+		more, err := dataClaims(r.ctx, r.live, r.set.Namespace, r.cluster.EnsembleName())
+		if err != nil {
+			return "", err
+		}
+		claims = append(claims, more...)
+	}
 	for i := range claims {
 		claim := "PersistentVolumeClaim " + claims[i].Name
 		switch {
-		case r.state.SecretMade, len(r.state.Ready) > 0:
+		case r.state.SecretSeen, len(r.state.Ready) > 0:
 			return claim + " is there, and its volume may have been in use (ConfigMap " + r.cluster.StateName() + ")", nil
 		// The controller of StatefulSets makes the claims of a new one right after it.
 		case claims[i].CreationTimestamp.Before(&r.set.CreationTimestamp):
@@ -186,9 +192,9 @@ func (r *run) clientSecret(want *corev1.Secret) {
 	case !ok:
 		return
 	case have != nil && !object.Ours(have.Labels, r.set.Name):
-		r.problem(taken(what, "Secret"))
+		r.problem(taken(what, "Secret", have.Labels))
 		return
-	case have != nil && r.owned(have) && maps.EqualFunc(want.Data, have.Data, func(a, b []byte) bool { return string(a) == string(b) }):
+	case have != nil && r.owned(have) && contains(have.Data, want.Data):
 		return
 	}
 	r.own(want)
@@ -207,6 +213,16 @@ func (r *run) clientSecret(want *corev1.Secret) {
 	if have == nil {
 		r.created = append(r.created, what)
 	}
+}
+
+// contains tells whether all of some keys have the same value in a Secret's data.
+func contains(data, some map[string][]byte) bool {
+	for k, v := range some {
+		if w, ok := data[k]; !ok || !bytes.Equal(v, w) {
+			return false
+		}
+	}
+	return true
 }
 
 // liveClaims lists the data claims of the cluster, whoever made them, from the API server.

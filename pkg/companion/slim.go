@@ -63,8 +63,8 @@ func slimPod(obj any) (any, error) {
 	out.Status.ContainerStatuses = slimContainers(p.Status.ContainerStatuses)
 	// The volume that an ordinal's data is on.
 	for _, v := range p.Spec.Volumes {
-		if v.Name == setting.DataVolume && v.PersistentVolumeClaim != nil {
-			out.Spec.Volumes = []corev1.Volume{{Name: v.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: v.PersistentVolumeClaim}}}
+		if v.Name == setting.DataVolume {
+			out.Spec.Volumes = []corev1.Volume{{Name: v.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: v.PersistentVolumeClaim, EmptyDir: v.EmptyDir}}}
 		}
 	}
 	return out, nil

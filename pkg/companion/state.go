@@ -41,24 +41,33 @@ func (r *run) stateMap(from client.Reader) (*corev1.ConfigMap, error) {
 	return m, err
 }
 
-// record writes which ordinals are Ready for the first time, each with the claim that its data is on.
+// record writes which ordinals are Ready for the first time, each with the claim that its data is on. It only ever adds: a key
+// that somebody deleted, to permit an empty volume, must not come back out of a cache that is behind.
 func (r *run) record() {
-	before := maps.Clone(r.state.Ready)
-	r.forget()
+	begun := r.begunAnew()
+	seen := map[int]string{}
 	for i := range r.pods {
 		p := &r.pods[i]
 		ordinal, ok := r.ordinal(p)
 		if !ok || !metav1.IsControlledBy(p, r.set) || !ready(p) {
 			continue
 		}
-		if uid := r.claimOf(p); r.state.Ready[ordinal] != uid || !has(r.state.Ready, ordinal) {
-			r.state.Ready[ordinal] = uid
+		if uid, ok := r.claimOf(p); ok {
+			seen[ordinal] = uid
 		}
 	}
+	add := func(s object.State) object.State {
+		if begun {
+			s = object.State{Ready: map[int]string{}}
+		}
+		maps.Copy(s.Ready, seen)
+		s.SecretSeen = s.SecretSeen || r.secretSeen
+		s.Ensemble = s.Ensemble || r.cluster.OwnEnsemble()
+		return s
+	}
 	what := "ConfigMap " + r.cluster.StateName()
-	// The cache may be behind; an ordinal that another run recorded must not be lost.
 	m, err := r.stateMap(r.cached)
-	if err == nil && m != nil && object.Ours(m.Labels, r.set.Name) && !r.cluster.WriteState(m.DeepCopy(), r.state) {
+	if err == nil && m != nil && !r.cluster.WriteState(m.DeepCopy(), add(object.ReadState(m))) {
 		return
 	}
 	if err == nil {
@@ -68,59 +77,53 @@ func (r *run) record() {
 		r.fail(what, "read", err)
 		return
 	}
-	if m == nil {
+	switch {
+	case m == nil:
 		m = r.cluster.NewState()
-		r.cluster.WriteState(m, r.state)
+		r.cluster.WriteState(m, add(object.State{Ready: map[int]string{}}))
 		if err := r.client.Create(r.ctx, m, client.FieldOwner(FieldManager)); err != nil {
 			r.fail(what, "made", err)
 			return
 		}
 		r.created = append(r.created, what)
-		return
-	}
-	if !object.Ours(m.Labels, r.set.Name) {
-		r.problem(taken(what, "ConfigMap"))
-		return
-	}
-	for n, uid := range object.ReadState(m).Ready {
-		if !has(r.state.Ready, n) && !has(before, n) {
-			r.state.Ready[n] = uid
+	case !object.Ours(m.Labels, r.set.Name):
+		r.problem(taken(what, "ConfigMap", m.Labels))
+	case r.cluster.WriteState(m, add(object.ReadState(m))):
+		// With the version that was read: who comes between has it tried again.
+		if err := r.client.Update(r.ctx, m, client.FieldOwner(FieldManager)); err != nil {
+			r.fail(what, "written", err)
 		}
 	}
-	if !r.cluster.WriteState(m, r.state) {
-		return
-	}
-	if err := r.client.Update(r.ctx, m, client.FieldOwner(FieldManager)); err != nil {
-		r.fail(what, "written", err)
+	if begun {
+		r.soon = retryFirst // the Secret may be made now
 	}
 }
 
-// forget drops what is recorded of volumes none of which is there any more: somebody deleted them all, and the cluster begins
-// anew.
-func (r *run) forget() {
+// begunAnew tells that all volumes that are recorded are gone: somebody deleted them, and what is recorded is about another life of
+// the cluster.
+func (r *run) begunAnew() bool {
 	var cached []string
 	for _, c := range r.claims {
 		cached = append(cached, string(c.UID))
 	}
 	if !r.state.Gone(cached) {
-		return
+		return false
 	}
 	claims, err := r.liveClaims()
 	if err != nil {
 		r.fail("PersistentVolumeClaims", "listed", err)
-		return
+		return false
 	}
 	var uids []string
 	for i := range claims {
 		uids = append(uids, string(claims[i].UID))
 	}
-	if r.state.Gone(uids) {
-		r.state.Ready = map[int]string{}
-		r.happened("StateForgotten", fmt.Sprintf("All volumes that ConfigMap %s told of are gone: the cluster begins anew", r.cluster.StateName()))
+	if !r.state.Gone(uids) {
+		return false
 	}
+	r.happened("StateForgotten", fmt.Sprintf("All volumes that ConfigMap %s told of are gone: the cluster begins anew", r.cluster.StateName()))
+	return true
 }
-
-func has(m map[int]string, n int) bool { _, ok := m[n]; return ok }
 
 // ordinal is the number at the end of a pod's name.
 func (r *run) ordinal(p *corev1.Pod) (int, bool) {
@@ -129,14 +132,30 @@ func (r *run) ordinal(p *corev1.Pod) (int, bool) {
 	return n, ok && err == nil
 }
 
-// claimOf is the UID of the claim that a pod's data is on, "" if it is on none.
-func (r *run) claimOf(p *corev1.Pod) string {
+// claimOf is the UID of the claim that a pod's data is on, "" if it is on another kind of volume. It is false where there is
+// nothing to record: the data goes with the pod, or the claim is not known just now.
+func (r *run) claimOf(p *corev1.Pod) (string, bool) {
 	for _, v := range p.Spec.Volumes {
-		if c := r.claims[v.PersistentVolumeClaim.ClaimName]; c != nil {
-			return string(c.UID)
+		switch {
+		case v.EmptyDir != nil:
+			return "", false
+		case v.PersistentVolumeClaim == nil:
+			continue
 		}
+		name := v.PersistentVolumeClaim.ClaimName
+		if c := r.claims[name]; c != nil {
+			return string(c.UID), true
+		}
+		// One that somebody made beforehand has no label of ours.
+		m := &metav1.PartialObjectMetadata{}
+		m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+		if err := r.live.Get(r.ctx, client.ObjectKey{Namespace: p.Namespace, Name: name}, m); err != nil {
+			r.fail("PersistentVolumeClaim "+name, "read", err)
+			return "", false
+		}
+		return string(m.UID), true
 	}
-	return ""
+	return "", true
 }
 
 func ready(p *corev1.Pod) bool {

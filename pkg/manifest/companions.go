@@ -18,7 +18,8 @@ func Companions(docs []Document, outcomes []Outcome, o Options) (more []Document
 	}
 	err = Each(docs, func(_ string, _, _ int, raw []byte) error {
 		name, namespace := identity(raw)
-		c.there[c.key(headerOf(raw).Kind, namespace, name)] = true
+		h := headerOf(raw)
+		c.there[c.key(h.APIVersion, h.Kind, namespace, name)] = true
 		return nil
 	})
 	if err != nil {
@@ -61,11 +62,11 @@ type companions struct {
 	notes []string
 }
 
-func (c *companions) key(kind, namespace, name string) string {
+func (c *companions) key(apiVersion, kind, namespace, name string) string {
 	if namespace == "" {
 		namespace = c.Namespace
 	}
-	return strings.Join([]string{kind, namespace, name}, "/")
+	return strings.Join([]string{apiVersion, kind, namespace, name}, "/")
 }
 
 func (c *companions) add(out Outcome) error {
@@ -80,7 +81,7 @@ func (c *companions) add(out Outcome) error {
 		c.notes = append(c.notes, out.Name+": "+fmt.Sprintf(format, args...))
 	}
 	for _, u := range cluster.Companions() {
-		key := c.key(u.GetKind(), u.GetNamespace(), u.GetName())
+		key := c.key(u.GetAPIVersion(), u.GetKind(), u.GetNamespace(), u.GetName())
 		switch {
 		case c.there[key]:
 			note("%s %s is in the manifests already, and is left as it is", u.GetKind(), u.GetName())

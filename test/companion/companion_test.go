@@ -287,7 +287,7 @@ func (r *rig) threeLines(t *testing.T) {
 func (r *rig) zookeeper(t *testing.T) {
 	r = r.sub(t)
 	ns := r.namespace("zoo")
-	r.apply(ns, "events", 3, `zookeeper: "true"`, "zookeeper-storage: 3Gi")
+	r.apply(ns, "events", 3, `zookeeper: "true"`, "zookeeper-storage: 3Gi", "version: 3.9.1")
 	r.Eventually("the ensemble", func() bool {
 		return r.field(ns, "statefulset/events-zookeeper", `{.spec.replicas} {.spec.volumeClaimTemplates[0].spec.resources.requests.storage}`) == "3 3Gi"
 	})
@@ -302,6 +302,11 @@ func (r *rig) zookeeper(t *testing.T) {
 	r.Must("", "annotate", "-n", ns, "statefulset/events", "note=1")
 	r.Must("", "delete", "-n", ns, "service/events") // the reconciliation that brings it back is one after the scale
 	r.Eventually("the Service is back", func() bool { return r.exists(ns, "service/events") })
+	// Nor is it when the ensemble is applied anew.
+	r.Must("", "annotate", "-n", ns, "statefulset/events", "metamorph.dev/metrics=true")
+	r.Eventually("metrics of the ensemble", func() bool {
+		return r.field(ns, "statefulset/events-zookeeper", `{.metadata.annotations.metamorph\.dev/metrics}`) == "true"
+	})
 	if n := r.field(ns, "statefulset/events-zookeeper", "{.spec.replicas}"); n != "4" {
 		t.Errorf("%s servers", n)
 	}
@@ -390,14 +395,25 @@ func (r *rig) lifeAfterDelete(t *testing.T) {
 		t.Error("the record was lost")
 	}
 
-	// The last claim takes the others along.
+	// Claims that somebody deletes are no order to delete passwords; but then the record is of another life.
 	r.deleteSet(ns, "events")
 	r.Must("", "delete", "-n", ns, "persistentvolumeclaim/data-events-0")
-	for _, what := range []string{"secret/events-sasl", "configmap/events-state"} {
-		r.Eventually(what+" is gone", func() bool { return !r.exists(ns, what) })
+	r.apply(ns, "events", 1)
+	r.Eventually("the record is dropped", func() bool { return r.field(ns, "configmap/events-state", "{.data.0}") == "" })
+	r.well(ns, "events")
+	if after := r.secret(ns, "events-sasl"); after.UID != before.UID {
+		t.Error("the Secret is another one")
 	}
+	// Nor is a Secret purged that another cluster uses.
+	r.apply(ns, "other", 1, "sasl-secret: events-sasl")
+	r.well(ns, "other")
+	r.deleteSet(ns, "events")
+	if err := r.purge(ns, "events", "--yes"); err != nil || !r.exists(ns, "secret/events-sasl") || r.exists(ns, "configmap/events-state") {
+		t.Errorf("purge beside a cluster with the same Secret: %v", err)
+	}
+	r.deleteSet(ns, "other")
 
-	// So does purge, and it asks.
+	// purge asks, and deletes everything.
 	r.apply(ns, "events", 1)
 	r.Eventually("a claim", func() bool { return r.exists(ns, "persistentvolumeclaim/data-events-0") })
 	r.Eventually("a Secret", func() bool { return r.exists(ns, "secret/events-sasl") })
@@ -486,7 +502,6 @@ func (r *rig) nodes(t *testing.T) {
 		"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}}]}}`)
 	r.told(ns, "pull", "cannot start container kafka: ImagePullBackOff", "metamorph.dev/image", "MM408")
 	r.apply(ns, "full", 1)
-	r.Must("", "patch", "-n", ns, "persistentvolumeclaim", "data-full-0", "--subresource=status", "--type=merge", "-p", `{"status": {"phase": "Bound"}}`)
 	status("full-0", `{"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": "2020-01-01T00:00:00Z",
 		"message": "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."}]}}`)
 	r.told(ns, "full", "Pod full-0 finds no node", "free ports", "MM407")
@@ -549,7 +564,7 @@ func (r *rig) missingRights(t *testing.T) {
 	r.Must("", "create", "clusterrolebinding", "blind", "--clusterrole=blind", "--user=blind")
 	r.apply(ns, "events", 1)
 	stop := r.control("blind")
-	r.told(ns, "events", "Service cannot be watched", "cannot list resource", "manifests/webhook.yaml", "MM410")
+	r.told(ns, "events", "ConfigMap cannot be watched", "cannot list resource", "manifests/webhook.yaml", "MM410")
 	stop()
 	stop = r.control("poor")
 	r.told(ns, "events", "Secret events-sasl cannot be made", "cannot create resource", "MM410")

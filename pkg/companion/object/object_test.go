@@ -185,7 +185,7 @@ func TestState(t *testing.T) {
 	if diff := cmp.Diff(object.State{Ready: map[int]string{0: "a"}}, s); diff != "" {
 		t.Error(diff)
 	}
-	s.Ready[2], s.SecretMade = "c", true
+	s.Ready[2], s.SecretSeen = "c", true
 	if !c.WriteState(m, s) || c.WriteState(m, s) {
 		t.Error("a change is one, once")
 	}
@@ -195,7 +195,7 @@ func TestState(t *testing.T) {
 	if diff := cmp.Diff(s, object.ReadState(m)); diff != "" {
 		t.Error(diff)
 	}
-	s.Ready, s.SecretMade = map[int]string{}, false
+	s.Ready, s.SecretSeen = map[int]string{}, false
 	if !c.WriteState(m, s) || len(m.Data) != 3 || len(m.Annotations) != 1 {
 		t.Errorf("%v %v", m.Data, m.Annotations)
 	}

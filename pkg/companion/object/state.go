@@ -12,8 +12,12 @@ import (
 	"github.com/metamorph-k8s/metamorph/pkg/mutate/setting"
 )
 
-// secretMadeAnnotation, on the state, tells that the volumes were formatted with the passwords of a Secret that Metamorph made.
-const secretMadeAnnotation = setting.Prefix + "sasl-secret"
+// Annotations of the state: that there was a Secret with passwords, which the volumes may be formatted with; and that the
+// ensemble NAME-zookeeper belongs to the cluster.
+const (
+	secretAnnotation   = setting.Prefix + "sasl-secret"
+	ensembleAnnotation = setting.Prefix + "ensemble"
+)
 
 // DataClaim is the name of the claim template for a node's data.
 const DataClaim = setting.DataVolume
@@ -26,13 +30,13 @@ func (c *Cluster) StateName() string { return c.Name + "-state" }
 type State struct {
 	// Ready maps ordinals to the UIDs of their data claims, "" where the data is on no claim.
 	Ready map[int]string
-	// SecretMade tells that a SASL Secret was generated.
-	SecretMade bool
+	// SecretSeen tells that there was a SASL Secret that could be used, and Ensemble that the cluster had one of its own.
+	SecretSeen, Ensemble bool
 }
 
 // ReadState reads a state's ConfigMap. Keys that are no ordinals are somebody else's.
 func ReadState(m *corev1.ConfigMap) State {
-	s := State{Ready: map[int]string{}, SecretMade: m.Annotations[secretMadeAnnotation] != ""}
+	s := State{Ready: map[int]string{}, SecretSeen: m.Annotations[secretAnnotation] != "", Ensemble: m.Annotations[ensembleAnnotation] != ""}
 	for k, v := range m.Data {
 		if n, err := strconv.Atoi(k); err == nil && n >= 0 {
 			s.Ready[n] = strings.TrimSpace(v)
@@ -52,22 +56,19 @@ func (c *Cluster) WriteState(m *corev1.ConfigMap, s State) bool {
 	for n, uid := range s.Ready {
 		data[strconv.Itoa(n)] = uid
 	}
-	made := ""
-	if s.SecretMade {
-		made = c.SASLSecretName()
+	notes := map[string]string{}
+	maps.Copy(notes, m.Annotations)
+	for key, name := range map[string]string{secretAnnotation: c.SASLSecretName(), ensembleAnnotation: c.EnsembleName()} {
+		if on := key == secretAnnotation && s.SecretSeen || key == ensembleAnnotation && s.Ensemble; on {
+			notes[key] = name
+		} else {
+			delete(notes, key)
+		}
 	}
-	if maps.Equal(data, m.Data) && m.Annotations[secretMadeAnnotation] == made {
+	if maps.Equal(data, m.Data) && maps.Equal(notes, m.Annotations) {
 		return false
 	}
-	m.Data = data
-	switch {
-	case made == "":
-		delete(m.Annotations, secretMadeAnnotation)
-	case m.Annotations == nil:
-		m.Annotations = map[string]string{secretMadeAnnotation: made}
-	default:
-		m.Annotations[secretMadeAnnotation] = made
-	}
+	m.Data, m.Annotations = data, notes
 	return true
 }
 
