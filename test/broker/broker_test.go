@@ -665,8 +665,8 @@ func (c *cluster) refuseLostEnsemble(ctx context.Context, t *testing.T) {
 		if err := c.brokers[0].Start(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.brokers[0].WaitEnded(ctx); err == nil || !strings.Contains(err.Error(), "InconsistentClusterIdException") {
-			t.Errorf("a broker on an empty ensemble: got %v, want that it ends with InconsistentClusterIdException", err)
+		if err := c.brokers[0].WaitEnded(ctx); err == nil || !strings.Contains(err.Error(), "Invalid cluster.id in") {
+			t.Errorf("a broker on an empty ensemble: got %v, want that it refuses the cluster id", err)
 		}
 		server.Kill()
 	})
