@@ -131,12 +131,40 @@ func (s *session) e2e(ctx context.Context, flags []string) (err error) {
 		// What brings clusters up here is tried here.
 		suites = append(suites, "./node")
 	}
-	args := append([]string{"test", "-p=1", "-count=1", "-tags=e2e", "-timeout=30m", "-v"}, suites...)
-	cmd := exec.CommandContext(ctx, "go", append(args, flags...)...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = filepath.Join(s.root, "test", "cluster"), env, os.Stdout, os.Stderr
+	var failed error
+	for _, suite := range suites {
+		failed = errors.Join(failed, s.suite(ctx, suite, env, flags))
+	}
+	return failed
+}
+
+// suite compiles and runs the tests of a package. They are run without go test in between, which would keep an interrupt to
+// itself.
+func (s *session) suite(ctx context.Context, pkg string, env, flags []string) error {
+	dir := filepath.Join(s.root, "test", "cluster", pkg)
+	program, err := os.CreateTemp("", "metamorph-suite-")
+	if err != nil {
+		return err
+	}
+	program.Close()
+	defer os.Remove(program.Name())
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags=e2e", "-o", program.Name(), ".")
+	build.Dir, build.Stdout, build.Stderr = dir, os.Stdout, os.Stderr
+	if err := build.Run(); err != nil {
+		return err
+	}
+	args := []string{"-test.v", "-test.timeout=30m"}
+	for _, f := range flags {
+		if name, ok := strings.CutPrefix(f, "-"); ok {
+			f = "-test." + strings.TrimPrefix(name, "-")
+		}
+		args = append(args, f)
+	}
+	cmd := exec.CommandContext(ctx, program.Name(), args...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, os.Stdout, os.Stderr
 	// So that the suite can clean up.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute
+	cmd.WaitDelay = 5 * time.Minute
 	return cmd.Run()
 }
 

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,8 +25,7 @@ import (
 func (c *cluster) run(ctx context.Context, stdin string, args ...string) (stdout, stderr string, err error) {
 	cmd := exec.CommandContext(ctx, c.kubectl, args...)
 	// Neither the user's preferences nor another cluster's cache may matter.
-	home := os.TempDir()
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "KUBERC=off", "KUBECACHEDIR="+home+"/metamorph-e2e-kubectl-"+fmt.Sprint(os.Getpid()))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.kubeconfig, "HOME="+c.home, "KUBERC=off", "KUBECACHEDIR="+c.home)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, report bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &report
@@ -79,8 +79,9 @@ func newPlace(t *testing.T, annotations map[string]string) *place {
 		if t.Failed() {
 			p.tellAll(ctx)
 		}
-		// Brokers that lose their Services with the namespace cannot take leave of each other, and wait for it.
-		if _, _, err := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--all", "--wait", "--cascade=foreground", "--timeout="+patience.String()); err != nil {
+		// Brokers would take leave of each other, for minutes once their Services are gone.
+		_, _, gone := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--all", "--wait")
+		if err := errors.Join(gone, p.hurry(ctx)); err != nil {
 			t.Error(err)
 		}
 		if _, _, err := p.run(ctx, "", "delete", "namespace", name, "--wait", "--timeout="+patience.String()); err != nil {
@@ -108,6 +109,43 @@ func (p *place) eventually(what string, ask func() (bool, error)) {
 	if err := eventually(p.Context(), ask); err != nil {
 		p.Fatalf("%s: %v", what, err)
 	}
+}
+
+// takeLeave is how long nodes that are deleted together are left in peace.
+const takeLeave = 30 * time.Second
+
+// leave waits until the pods of a deleted set have ended. The last controller of a quorum cannot take leave of anybody; Kafka
+// lets it try for five minutes, which is four and a half more than there is to learn from.
+func (p *place) leave() {
+	p.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(p.Context(), takeLeave)
+	defer cancel()
+	var left []string
+	if err := eventually(ctx, func() (bool, error) {
+		pods, err := p.client.CoreV1().Pods(p.name).List(ctx, metav1.ListOptions{LabelSelector: "metamorph.dev/name"})
+		if err != nil {
+			return false, err
+		}
+		left = nil
+		for i := range pods.Items {
+			left = append(left, pods.Items[i].Name)
+		}
+		return len(left) == 0, nil
+	}); err == nil {
+		p.Logf("every node has left after %s", time.Since(began).Round(100*time.Millisecond))
+		return
+	}
+	p.Logf("after %s %v still wait for a quorum that has gone; killing them", takeLeave, left)
+	if err := p.hurry(p.Context()); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// hurry kills what is left of the namespace's pods.
+func (p *place) hurry(ctx context.Context) error {
+	_, _, err := p.run(ctx, "", "--namespace="+p.name, "delete", "pods", "--all", "--grace-period=1", "--wait", "--timeout="+patience.String())
+	return err
 }
 
 // tellAll says what there is to know about a failure.

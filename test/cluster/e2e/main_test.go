@@ -35,6 +35,7 @@ const (
 type cluster struct {
 	kubeconfig string
 	kubectl    string
+	home       string // of kubectl
 	client     kubernetes.Interface
 	dynamic    dynamic.Interface
 }
@@ -61,7 +62,7 @@ func run(ctx context.Context, m *testing.M) (code int, err error) {
 		once.Do(func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
-			err = shared.uninstall(ctx)
+			err = errors.Join(shared.uninstall(ctx), os.RemoveAll(shared.home))
 		})
 		return err
 	}
@@ -99,6 +100,9 @@ func connect(ctx context.Context) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{kubeconfig: path, kubectl: binaries["kubectl"]}
+	if c.home, err = os.MkdirTemp("", "metamorph-e2e-kubectl-"); err != nil {
+		return nil, err
+	}
 	if c.client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, err
 	}

@@ -88,6 +88,7 @@ func life(t *testing.T, annotations string, brokerDefaults map[string]string, ke
 
 	t.Log("deleting the set")
 	p.must("", "delete", "statefulset", set, "--wait")
+	p.leave()
 	want := kept(brokers)
 	p.eventually("nothing is left but what belongs to the volumes", func() (bool, error) {
 		left, err := p.everything()
