@@ -79,9 +79,10 @@ func newPlace(t *testing.T, annotations map[string]string) *place {
 		if t.Failed() {
 			p.tellAll(ctx)
 		}
-		// Brokers would take leave of each other, for minutes once their Services are gone.
-		_, _, gone := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--all", "--wait")
-		if err := errors.Join(gone, p.hurry(ctx)); err != nil {
+		// Nobody waits for brokers that take leave of each other, which can take minutes (see leave).
+		_, _, sets := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--all", "--wait")
+		_, _, pods := p.run(ctx, "", "--namespace="+name, "delete", "pods", "--all", "--force", "--grace-period=0")
+		if err := errors.Join(sets, pods); err != nil {
 			t.Error(err)
 		}
 		if _, _, err := p.run(ctx, "", "delete", "namespace", name, "--wait", "--timeout="+patience.String()); err != nil {
@@ -111,41 +112,19 @@ func (p *place) eventually(what string, ask func() (bool, error)) {
 	}
 }
 
-// takeLeave is how long nodes that are deleted together are left in peace.
-const takeLeave = 30 * time.Second
-
-// leave waits until the pods of a deleted set have ended. The last controller of a quorum cannot take leave of anybody; Kafka
-// lets it try for five minutes, which is four and a half more than there is to learn from.
+// leave waits until the pods of a deleted set have ended. Most often all are gone in seconds; but the last controller of a quorum
+// may have nobody left to take leave of, and Kafka lets it try for five minutes.
 func (p *place) leave() {
 	p.Helper()
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(p.Context(), takeLeave)
-	defer cancel()
-	var left []string
-	if err := eventually(ctx, func() (bool, error) {
-		pods, err := p.client.CoreV1().Pods(p.name).List(ctx, metav1.ListOptions{LabelSelector: "metamorph.dev/name"})
+	p.eventually("every node has left", func() (bool, error) {
+		pods, err := p.client.CoreV1().Pods(p.name).List(p.Context(), metav1.ListOptions{LabelSelector: "metamorph.dev/name"})
 		if err != nil {
 			return false, err
 		}
-		left = nil
-		for i := range pods.Items {
-			left = append(left, pods.Items[i].Name)
-		}
-		return len(left) == 0, nil
-	}); err == nil {
-		p.Logf("every node has left after %s", time.Since(began).Round(100*time.Millisecond))
-		return
-	}
-	p.Logf("after %s %v still wait for a quorum that has gone; killing them", takeLeave, left)
-	if err := p.hurry(p.Context()); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// hurry kills what is left of the namespace's pods.
-func (p *place) hurry(ctx context.Context) error {
-	_, _, err := p.run(ctx, "", "--namespace="+p.name, "delete", "pods", "--all", "--grace-period=1", "--wait", "--timeout="+patience.String())
-	return err
+		return len(pods.Items) == 0, fmt.Errorf("%d pods are left", len(pods.Items))
+	})
+	p.Logf("every node has left after %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 // tellAll says what there is to know about a failure.

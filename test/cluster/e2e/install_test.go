@@ -27,8 +27,9 @@ const (
 	// ownLabel is on all that the suite makes, so that a later run knows what one left that was killed.
 	ownLabel = "metamorph-e2e"
 	manifest = "../../../manifests/webhook.yaml"
-	// patience is how long anything may take on a machine that is busy, or has to pull images.
-	patience = 5 * time.Minute
+	// patience is how long anything may take on a machine that is busy, or has to pull images, or waits for a pod's whole
+	// grace period.
+	patience = 7 * time.Minute
 )
 
 // install installs Metamorph as its manifests do, with a certificate.
