@@ -53,6 +53,9 @@ func (r *run) ensure(want *unstructured.Unstructured) {
 	case have != nil && r.upToDate(have, want, hash):
 		return
 	}
+	if !r.alive() {
+		return
+	}
 	options := []client.ApplyOption{client.FieldOwner(FieldManager)}
 	if have != nil {
 		// What is ours stays what it is, whoever changed it. What is not there, somebody else may be making this very moment.
@@ -115,6 +118,26 @@ func (r *run) own(o client.Object) {
 	o.SetOwnerReferences([]metav1.OwnerReference{{
 		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet", Name: r.set.Name, UID: r.set.UID, Controller: ptr.To(true),
 	}})
+}
+
+// alive asks the API server, once, whether the StatefulSet is still the one that is cached and not about to go. If it was deleted
+// without what it owns, that must not be given back to it: the garbage collector would delete it for having an owner that is gone.
+func (r *run) alive() bool {
+	if r.checkedAlive || r.dying {
+		return !r.dying
+	}
+	m := &metav1.PartialObjectMetadata{}
+	m.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("StatefulSet"))
+	err := r.live.Get(r.ctx, client.ObjectKeyFromObject(r.set), m)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && (m.UID != r.set.UID || m.DeletionTimestamp != nil):
+		r.dying = true // the cache will learn it, and then this is looked at again
+	case err != nil:
+		r.fail("StatefulSet "+r.set.Name, "read", err)
+		return false
+	}
+	r.checkedAlive = true
+	return !r.dying
 }
 
 func (r *run) owned(o client.Object) bool {

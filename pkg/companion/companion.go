@@ -99,8 +99,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	r := newReconciler(o, live)
 	r.apis = apis
-	if err := r.waitForRights(ctx); err != nil {
-		return nil // the end came first
+	if r.waitForRights(ctx); ctx.Err() != nil {
+		return nil
 	}
 	cached, err := cache.New(o.Config, cacheOptions(scheme, mapper))
 	if err != nil {
@@ -243,11 +243,11 @@ func secretMetadata() *metav1.PartialObjectMetadata {
 }
 
 // waitForRights waits until all that is watched may be listed: a cache that is refused one kind would wait for it in silence.
-func (r *Reconciler) waitForRights(ctx context.Context) error {
+func (r *Reconciler) waitForRights(ctx context.Context) {
 	for {
 		missing := r.missingRights(ctx)
 		if len(missing) == 0 {
-			return ctx.Err()
+			return
 		}
 		for _, p := range missing {
 			r.Log.Error(nil, "The companions wait for a right", "problem", p.String())
@@ -255,7 +255,7 @@ func (r *Reconciler) waitForRights(ctx context.Context) error {
 		r.tellAll(ctx, missing)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-time.After(rightsInterval):
 		}
 	}

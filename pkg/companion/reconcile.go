@@ -82,8 +82,8 @@ type run struct {
 	secretSeen bool
 	// partial tells that not everything was looked at: what is not told of is not solved.
 	partial bool
-	// dying tells that the namespace is being deleted.
-	dying bool
+	// dying tells that the StatefulSet, or its namespace, is being deleted, which checkedAlive tells was asked for.
+	dying, checkedAlive bool
 	// soon is when to look again although nothing is wrong; 0 for no such time.
 	soon time.Duration
 	err  error
@@ -99,8 +99,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, err
 	}
+	// Of one that does not exist nothing can be read.
 	cluster, ok := object.Read(set.Namespace, set.Name, set.Annotations)
-	if err != nil || !ok || set.DeletionTimestamp != nil {
+	if !ok || set.DeletionTimestamp != nil {
 		// What was made beside it is owned, and goes by itself. What is kept for the volumes is for people to delete: nobody else
 		// can tell data that is given up from data that is about to be brought back.
 		r.forget(request.NamespacedName)

@@ -106,6 +106,9 @@ func (r *run) newSASLSecret(name string) *corev1.Secret {
 		})
 		return nil
 	}
+	if !r.alive() {
+		return nil
+	}
 	s, err := r.cluster.NewSASLSecret()
 	if err == nil {
 		err = r.client.Create(r.ctx, s, client.FieldOwner(FieldManager))
@@ -195,6 +198,9 @@ func (r *run) clientSecret(want *corev1.Secret) {
 		r.problem(taken(what, "Secret", have.Labels))
 		return
 	case have != nil && r.owned(have) && contains(have.Data, want.Data):
+		return
+	}
+	if !r.alive() {
 		return
 	}
 	r.own(want)

@@ -369,7 +369,7 @@ func (r *rig) lifeAfterDelete(t *testing.T) {
 	r.Eventually("the record", func() bool { return r.field(ns, "configmap/events-state", "{.data.0}") != "" })
 	before := r.secret(ns, "events-sasl")
 	id := r.field(ns, "statefulset/events", `{.metadata.annotations.metamorph\.dev/cluster-id}`)
-	if err := r.purge(ns, "events", "--yes"); err == nil || !strings.Contains(err.Error(), "still exists; delete it first") {
+	if err := r.purge(ns, "--yes"); err == nil || !strings.Contains(err.Error(), "still exists; delete it first") {
 		t.Errorf("purge of a cluster that is there: %v", err)
 	}
 
@@ -408,7 +408,7 @@ func (r *rig) lifeAfterDelete(t *testing.T) {
 	r.apply(ns, "other", 1, "sasl-secret: events-sasl")
 	r.well(ns, "other")
 	r.deleteSet(ns, "events")
-	if err := r.purge(ns, "events", "--yes"); err != nil || !r.exists(ns, "secret/events-sasl") || r.exists(ns, "configmap/events-state") {
+	if err := r.purge(ns, "--yes"); err != nil || !r.exists(ns, "secret/events-sasl") || r.exists(ns, "configmap/events-state") {
 		t.Errorf("purge beside a cluster with the same Secret: %v", err)
 	}
 	r.deleteSet(ns, "other")
@@ -418,10 +418,10 @@ func (r *rig) lifeAfterDelete(t *testing.T) {
 	r.Eventually("a claim", func() bool { return r.exists(ns, "persistentvolumeclaim/data-events-0") })
 	r.Eventually("a Secret", func() bool { return r.exists(ns, "secret/events-sasl") })
 	r.deleteSet(ns, "events")
-	if err := r.purge(ns, "events"); err == nil || !strings.Contains(err.Error(), "nobody to ask") || !r.exists(ns, "secret/events-sasl") {
+	if err := r.purge(ns); err == nil || !strings.Contains(err.Error(), "nobody to ask") || !r.exists(ns, "secret/events-sasl") {
 		t.Errorf("purge without anybody to ask: %v", err)
 	}
-	if err := r.purge(ns, "events", "--yes"); err != nil {
+	if err := r.purge(ns, "--yes"); err != nil {
 		t.Error(err)
 	}
 	for _, what := range []string{"secret/events-sasl", "configmap/events-state", "persistentvolumeclaim/data-events-0"} {
@@ -429,8 +429,9 @@ func (r *rig) lifeAfterDelete(t *testing.T) {
 	}
 }
 
-func (r *rig) purge(namespace, name string, flags ...string) error {
-	_, err := r.program.Run(append([]string{"purge", name, "-n", namespace, "--kubeconfig", r.Kubeconfig}, flags...)...)
+// purge purges the cluster events.
+func (r *rig) purge(namespace string, flags ...string) error {
+	_, err := r.program.Run(append([]string{"purge", "events", "-n", namespace, "--kubeconfig", r.Kubeconfig}, flags...)...)
 	return err
 }
 

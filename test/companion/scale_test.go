@@ -126,7 +126,6 @@ func meet(t *testing.T, c *program.Cluster, client kubernetes.Interface) meeting
 			m.done++
 		}
 	}
-	sets = nil
 	m.heap = heap()
 	m.reads, m.writes = reads.Load(), writes.Load()
 	m.last, _ = lastWrite.Load().(string)
