@@ -101,7 +101,12 @@ func (p plan) remove() error {
 			break
 		}
 	}
-	// Nothing is to be removed through a mount.
+	// Nothing is to be removed through a mount, and what is mounted elsewhere is busy.
+	for _, dir := range private {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting %s: %w", dir, err)
+		}
+	}
 	for below := true; below; {
 		below = false
 		raw, err := os.ReadFile("/proc/self/mounts")
