@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		if err := c.Up(context.Background()); err != nil {
 			panic(err)
 		}
-		os.Stdout.WriteString("up\n")
+		fmt.Println("up")
 		select {}
 	}
 	os.Exit(m.Run())
