@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/metamorph-k8s/metamorph/test/filelock"
 )
 
 const (
@@ -205,7 +207,7 @@ func (b *build) ensure(ctx context.Context, names []string) error {
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, filepath.Join(b.cache, ".lock"), func() {
+	unlock, err := filelock.Lock(ctx, filepath.Join(b.cache, ".lock"), func() {
 		fmt.Fprintln(b.progress, b.name+": another process is building it, waiting")
 	})
 	if err != nil {
