@@ -231,6 +231,14 @@ func (c *cluster) claims() map[string]string {
 func (c *cluster) explained(ctx context.Context, t *testing.T) {
 	t.Helper()
 	admin := kadm.NewClient(c.client(t, ""))
+	// A node is ready when it takes part, which the one that the client asks may not have heard of yet.
+	eventually(ctx, t, "all brokers in the metadata", func() error {
+		brokers, err := admin.ListBrokers(ctx)
+		if err == nil && len(brokers) != len(c.brokers) {
+			err = fmt.Errorf("there are %d of %d", len(brokers), len(c.brokers))
+		}
+		return err
+	})
 	claims := c.claims()
 	for i, p := range c.brokers {
 		env, err := p.Environ()

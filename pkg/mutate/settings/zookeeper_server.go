@@ -16,7 +16,7 @@ var zookeeperLogback string
 
 const zookeeperData = "/data"
 
-// zookeeperGrace is how long a server may take to stop: it syncs its transaction log.
+// zookeeperGrace is how long a server may take to stop: it waits up to 20 s for its clients, then syncs its transaction log.
 const zookeeperGrace = 60
 
 // renderZooKeeper renders what every ZooKeeper set has, whatever its settings.
@@ -38,6 +38,7 @@ func renderZooKeeper(d *setting.Draft) {
 		ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: script("ready")}},
 		TimeoutSeconds: 5,
 	}
+	d.Main.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: script("drain")}}}
 	mountState(d)
 	d.File("zookeeper.sh", commonScript+zookeeperScript)
 	d.File("logback.xml", zookeeperLogback)

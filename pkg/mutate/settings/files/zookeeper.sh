@@ -1,4 +1,5 @@
-# The steps of a ZooKeeper server. prepare: what has to be done before every start; start: the server; ready: the probe.
+# The steps of a ZooKeeper server. prepare: what has to be done before every start; start: the server; ready: the probe; drain:
+# before it is stopped.
 state=/etc/metamorph/state
 data=/data/zookeeper
 
@@ -43,17 +44,29 @@ start() {
   exec zkServer.sh --config "$config" start-foreground "$config/zoo.cfg"
 }
 
-# Serving, not just listening: a server without a quorum listens too.
-ready() {
+# ask COMMAND prints what the server answers.
+ask() {
   local line port=2181
   # With TLS, bash cannot speak to the clients' port.
   if [[ ${MM_TLS:-} == true ]]; then port=2182; fi
   exec 3<>"/dev/tcp/127.0.0.1/$port"
-  echo srvr >&3
-  while read -r -t 4 line <&3; do
-    if [[ $line == Mode:* ]]; then exit 0; fi
+  echo "$1" >&3
+  while read -r -t 4 line <&3; do echo "$line"; done
+  exec 3>&-
+}
+
+# Serving, not just listening: a server without a quorum listens too.
+ready() { [[ $(ask srvr) == *Mode:* ]]; }
+
+# drain gives clients that are stopped at the same time the time to close their sessions: a broker whose ensemble is gone before it
+# waits for the ensemble for ever. Clients that stay cost no more than these seconds.
+drain() {
+  local n
+  for ((n = 0; n < 20; n++)); do
+    # An answer that has none of it is no reason to wait.
+    [[ $(ask mntr) =~ zk_global_sessions[[:space:]]+[1-9] ]] || break
+    sleep 1
   done
-  exit 1
 }
 
 "$1"
