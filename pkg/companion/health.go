@@ -145,12 +145,18 @@ func (r *run) container(p *corev1.Pod, s corev1.ContainerStatus) (Problem, bool)
 	if end == nil {
 		end = s.LastTerminationState.Terminated
 	}
-	if end == nil || end.ExitCode == 0 || s.Ready {
+	if end == nil || end.ExitCode == 0 {
 		return Problem{}, false
 	}
-	// One that has been running for long has got over it, although it is not ready: a log is being recovered.
-	if run := s.State.Running; run != nil && r.clock.Since(run.StartedAt.Time) > overIt {
-		return Problem{}, false
+	// One that has been running for long has got over it, although it may not be ready: a log is being recovered.
+	if run := s.State.Running; run != nil {
+		over := overIt
+		if s.Ready {
+			over = time.Minute // without a probe, a container is ready the moment it runs
+		}
+		if r.clock.Since(run.StartedAt.Time) > over {
+			return Problem{}, false
+		}
 	}
 	found := fmt.Sprintf("container %s ended with exit code %d", s.Name, end.ExitCode)
 	if end.Reason == "OOMKilled" {

@@ -28,9 +28,10 @@ func TestOneLine(t *testing.T) {
 		`x password="a b",y`:        `x password=…,y`,
 		"ssl.key.password=abc rest": "ssl.key.password=… rest",
 		"Secret: x":                 "Secret: …",
-		"the password is wrong":     "the password is wrong",
-		`password="never closed`:    `password=… closed`,
-		strings.Repeat("ä", 1000):   "… " + strings.Repeat("ä", maxFound/2),
+		"Fatal\njava.lang.A: b\n\tat x.y(Z.java:1)\n\t... 2 more\nCaused by: java.net.C: in use\n\tat d.e(F.java)\n": "Fatal java.lang.A: b Caused by: java.net.C: in use",
+		"the password is wrong":   "the password is wrong",
+		`password="never closed`:  `password=… closed`,
+		strings.Repeat("ä", 1000): "… " + strings.Repeat("ä", maxFound/2),
 	} {
 		if got := oneLine(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
@@ -160,7 +161,8 @@ func TestContainer(t *testing.T) {
 		"failing again":       {corev1.ContainerStatus{Name: "kafka", State: waiting("CrashLoopBackOff"), LastTerminationState: ended(1, "Error", "bang")}, "bang"},
 		"just started again":  {corev1.ContainerStatus{Name: "kafka", State: running(time.Minute), LastTerminationState: ended(1, "Error", "bang")}, "bang"},
 		"recovering its log":  {corev1.ContainerStatus{Name: "kafka", State: running(time.Hour), LastTerminationState: ended(1, "Error", "bang")}, ""},
-		"ready again":         {corev1.ContainerStatus{Name: "kafka", Ready: true, State: running(time.Second), LastTerminationState: ended(1, "Error", "bang")}, ""},
+		"ready at once":       {corev1.ContainerStatus{Name: "kafka", Ready: true, State: running(time.Second), LastTerminationState: ended(1, "Error", "bang")}, "bang"},
+		"ready again":         {corev1.ContainerStatus{Name: "kafka", Ready: true, State: running(2 * time.Minute), LastTerminationState: ended(1, "Error", "bang")}, ""},
 		"out of memory":       {corev1.ContainerStatus{Name: "kafka", State: ended(137, "OOMKilled", "")}, "metamorph.dev/memory"},
 		"somebody's sidecar":  {corev1.ContainerStatus{Name: "side", State: ended(3, "Error", "their secret")}, "container side ended with exit code 3. kubectl"},
 		"stopped on purpose":  {corev1.ContainerStatus{Name: "kafka", State: running(time.Second), LastTerminationState: ended(0, "Completed", "")}, ""},

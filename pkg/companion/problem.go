@@ -59,11 +59,15 @@ func refusal(object, verb string, err error) (Problem, bool) {
 // secret finds what follows a word for a password. Messages are others' text, and end up where many may read them.
 var secret = regexp.MustCompile(`(?i)((?:password|passwd|secret|token)[a-z_.]*["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;]+)`)
 
+// stackFrame is a line of Java's that tells where, after those that tell what.
+var stackFrame = regexp.MustCompile(`(?m)^\s+(?:at |\.\.\. [0-9]+ ).*$`)
+
 // maxFound bounds what is repeated of somebody else's message.
 const maxFound = 400
 
 // oneLine makes one line of a message, of bounded length, and of text alone: it may come from a container.
 func oneLine(text string) string {
+	text = stackFrame.ReplaceAllString(text, "")
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
 	text = strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f {

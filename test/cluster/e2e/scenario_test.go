@@ -154,6 +154,7 @@ func TestTroubleIsToldOnTheStatefulSet(t *testing.T) {
 	tests := map[string]struct {
 		before      string // objects that are there already
 		annotations string
+		spec        string   // instead of one replica
 		want        []string // what an Event on the set has to hold: the object, what is expected, what to do
 	}{
 		"a Secret lacks keys": {
@@ -169,6 +170,11 @@ func TestTroubleIsToldOnTheStatefulSet(t *testing.T) {
 			before: "{apiVersion: v1, kind: Service, metadata: {name: NAME}, spec: {selector: {app: other}, ports: [{port: 80}]}}",
 			want:   []string{"Service NAME", "MM401"},
 		},
+		"a port is in use": {
+			spec: "{replicas: 1, template: {spec: {containers: [{name: side, image: \"apache/kafka:4.3.1\", command: [bash, -c, \"while :; do busybox nc -l -p 9092; done\"]," +
+				" securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}}]}}}",
+			want: []string{"Pod NAME-0", "container kafka ended", "Address already in use", "MM409"},
+		},
 		"the storage class does not exist": {
 			annotations: "\n    metamorph.dev/storage-class: nowhere",
 			want:        []string{"nowhere", "StorageClass", "MM406"},
@@ -182,7 +188,11 @@ func TestTroubleIsToldOnTheStatefulSet(t *testing.T) {
 		if test.before != "" {
 			p.must(fill(test.before), "apply", "--filename=-")
 		}
-		p.must(statefulSet(names[name], 1, small+test.annotations), "apply", "--filename=-")
+		text := statefulSet(names[name], 1, small+test.annotations)
+		if test.spec != "" {
+			text = strings.Replace(text, "spec: {replicas: 1}", "spec: "+test.spec, 1)
+		}
+		p.must(text, "apply", "--filename=-")
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
