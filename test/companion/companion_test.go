@@ -37,6 +37,11 @@ type rig struct {
 	program *program.Program
 }
 
+// podMonitors is as much of the Prometheus operator's API as a PodMonitor needs.
+const podMonitors = `{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "podmonitors.monitoring.coreos.com"}, "spec": {
+	"group": "monitoring.coreos.com", "scope": "Namespaced", "names": {"kind": "PodMonitor", "plural": "podmonitors", "singular": "podmonitor"},
+	"versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}}`
+
 // newRig starts everything. The rights are those of the manifests, as the API server reads them.
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -52,6 +57,7 @@ func newRig(t *testing.T) *rig {
 	}
 	// A class of claims that name none, so that volumes are not what the pods wait for.
 	c.Must(`{"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "some", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "none"}`, "create", "-f", "-")
+	c.Must(podMonitors, "create", "-f", "-")
 	r := &rig{Cluster: c, program: c.Serve("--companions=false", "--audit-interval=0")}
 	if r.client, err = kubernetes.NewForConfig(c.Config); err != nil {
 		t.Fatal(err)
@@ -212,6 +218,7 @@ func TestCompanions(t *testing.T) {
 	t.Run("a second budget", r.secondBudget)
 	t.Run("tls", r.tls)
 	t.Run("drift", r.drift)
+	t.Run("a pod monitor", r.podMonitor)
 	stop()
 	t.Run("missing rights", r.missingRights)
 }
@@ -548,6 +555,17 @@ func (r *rig) drift(t *testing.T) {
 	})
 	r.Must("", "delete", "-n", ns, "service/events-headless")
 	r.Eventually("the Service is back", func() bool { return r.exists(ns, "service/events-headless") })
+}
+
+// podMonitor: where the API is, Prometheus finds the nodes that have metrics.
+func (r *rig) podMonitor(t *testing.T) {
+	r = r.sub(t)
+	ns := r.namespace("metrics")
+	r.apply(ns, "events", 1, `metrics: "true"`)
+	r.Eventually("the PodMonitor", func() bool {
+		return r.field(ns, "podmonitor/events", `{.spec.podMetricsEndpoints[0].port} {.spec.selector.matchLabels.metamorph\.dev/name} {.metadata.ownerReferences[0].name}`) == "metrics events events"
+	})
+	r.well(ns, "events")
 }
 
 // missingRights: each missing one is told of, on the StatefulSets where that is allowed.
