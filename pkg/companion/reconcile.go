@@ -139,7 +139,7 @@ func (r *run) reconcile() {
 	for _, want := range r.cluster.Companions() {
 		switch want.GetKind() {
 		case "PodDisruptionBudget":
-			if fresh || r.alone(want) {
+			if fresh && !r.told(setting.SecondBudget) || !fresh && r.alone(want) {
 				r.ensure(want)
 			}
 		case object.PodMonitorKind.Kind:
@@ -221,6 +221,11 @@ func (r *run) remember(fingerprint string) {
 
 // problem notes a problem.
 func (r *run) problem(p Problem) { r.problems = append(r.problems, p) }
+
+// told tells that a problem of this code was noted.
+func (r *run) told(code setting.Code) bool {
+	return slices.ContainsFunc(r.problems, func(p Problem) bool { return p.Code == code })
+}
 
 // fail notes an error: a refusal is a problem, everything else is tried again.
 func (r *run) fail(what, verb string, err error) {

@@ -526,6 +526,14 @@ func (r *rig) secondBudget(t *testing.T) {
 		t.Error("there are two")
 	}
 	r.well(ns, "events") // it is worth knowing, no more
+	// Nor are there two after more looks, for which the return of the Service is a sign.
+	for range 3 {
+		r.Must("", "delete", "-n", ns, "service/events")
+		r.Eventually("the Service is back", func() bool { return r.exists(ns, "service/events") })
+	}
+	if all := strings.Join(r.events(ns, "events"), "\n"); strings.Contains(all, "PodDisruptionBudget events") {
+		t.Errorf("there were two for a while: %s", all)
+	}
 }
 
 func (r *rig) tls(t *testing.T) {
