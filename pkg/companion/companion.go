@@ -99,8 +99,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	r := newReconciler(o, live)
 	r.apis = apis
-	if r.waitForRights(ctx); ctx.Err() != nil {
-		return nil
+	if !r.waitForRights(ctx) {
+		return nil // the end came first
 	}
 	cached, err := cache.New(o.Config, cacheOptions(scheme, mapper))
 	if err != nil {
@@ -242,12 +242,13 @@ func secretMetadata() *metav1.PartialObjectMetadata {
 	return m
 }
 
-// waitForRights waits until all that is watched may be listed: a cache that is refused one kind would wait for it in silence.
-func (r *Reconciler) waitForRights(ctx context.Context) {
+// waitForRights waits until all that is watched may be listed: a cache that is refused one kind would wait for it in silence. It
+// is false if the end came first.
+func (r *Reconciler) waitForRights(ctx context.Context) bool {
 	for {
 		missing := r.missingRights(ctx)
 		if len(missing) == 0 {
-			return
+			return ctx.Err() == nil
 		}
 		for _, p := range missing {
 			r.Log.Error(nil, "The companions wait for a right", "problem", p.String())
@@ -255,7 +256,7 @@ func (r *Reconciler) waitForRights(ctx context.Context) {
 		r.tellAll(ctx, missing)
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-time.After(rightsInterval):
 		}
 	}

@@ -571,7 +571,7 @@ func (r *rig) podMonitor(t *testing.T) {
 	ns := r.namespace("metrics")
 	r.apply(ns, "events", 1, `metrics: "true"`)
 	r.Eventually("the PodMonitor", func() bool {
-		return r.field(ns, "podmonitor/events", `{.spec.podMetricsEndpoints[0].port} {.spec.selector.matchLabels.metamorph\.dev/name} {.metadata.ownerReferences[0].name}`) == "metrics events events"
+		return r.field(ns, "podmonitor/events", `{.spec.podMetricsEndpoints[0].port} of {.spec.selector.matchLabels.metamorph\.dev/name}, {.metadata.ownerReferences[0].name}`) == "metrics of events, events"
 	})
 	r.well(ns, "events")
 }
