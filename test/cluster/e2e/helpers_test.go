@@ -79,8 +79,9 @@ func newPlace(t *testing.T, annotations map[string]string) *place {
 		if t.Failed() {
 			p.tellAll(ctx)
 		}
-		// Nobody waits for brokers that take leave of each other, which can take minutes (see leave).
-		_, _, sets := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--all", "--wait")
+		// Ensembles go with the clusters that they were made for. Nobody waits for brokers that take leave of each other, which can take
+		// minutes (see leave).
+		_, _, sets := p.run(ctx, "", "--namespace="+name, "delete", "statefulsets", "--selector=!app.kubernetes.io/managed-by", "--wait")
 		_, _, pods := p.run(ctx, "", "--namespace="+name, "delete", "pods", "--all", "--force", "--grace-period=0")
 		if err := errors.Join(sets, pods); err != nil {
 			t.Error(err)
