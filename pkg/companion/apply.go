@@ -1,7 +1,6 @@
 package companion
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -36,13 +35,18 @@ func (r *run) ensure(want *unstructured.Unstructured) {
 	what := want.GetKind() + " " + want.GetName()
 	r.own(want)
 	hash := hashOf(want.Object)
-	have, cached, err := r.find(want)
+	have, err := r.find(want)
 	if err == nil && have != nil && want.GetKind() == "StatefulSet" {
 		hash = keepScale(have, want, hash)
 	} else if n, ok, _ := unstructured.NestedInt64(want.Object, "spec", "replicas"); ok {
 		hash += "/" + strconv.FormatInt(n, 10)
 	}
-	want.SetAnnotations(withKey(want.GetAnnotations(), appliedAnnotation, hash))
+	notes := want.GetAnnotations()
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	notes[appliedAnnotation] = hash
+	want.SetAnnotations(notes)
 	switch {
 	case err != nil:
 		r.fail(what, "read", err)
@@ -68,7 +72,7 @@ func (r *run) ensure(want *unstructured.Unstructured) {
 	if have == nil {
 		r.created = append(r.created, what)
 	}
-	r.Log.V(1).Info("Applied", "kind", want.GetKind(), "namespace", want.GetNamespace(), "name", want.GetName(), "new", have == nil, "wasCached", cached)
+	r.Log.V(1).Info("Applied", "kind", want.GetKind(), "namespace", want.GetNamespace(), "name", want.GetName(), "new", have == nil)
 }
 
 // keepScale leaves the number of servers to whoever changed it since it was last asked for here. What was asked for stands behind the
@@ -146,7 +150,7 @@ func (r *run) owned(o client.Object) bool {
 
 // find gets an object from the cache, which holds what is labelled as ours, else from the API server. It is nil if there is
 // none.
-func (r *run) find(want *unstructured.Unstructured) (have *unstructured.Unstructured, cached bool, err error) {
+func (r *run) find(want *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	key := client.ObjectKeyFromObject(want)
 	if typed := cachedType(want.GetKind()); typed != nil {
 		switch err := r.cached.Get(r.ctx, key, typed); {
@@ -154,18 +158,18 @@ func (r *run) find(want *unstructured.Unstructured) (have *unstructured.Unstruct
 			tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
 			u := &unstructured.Unstructured{Object: tree}
 			u.SetGroupVersionKind(want.GroupVersionKind())
-			return u, true, err
+			return u, err
 		case !apierrors.IsNotFound(err):
-			return nil, false, err
+			return nil, err
 		}
 	}
-	have = &unstructured.Unstructured{}
+	have := &unstructured.Unstructured{}
 	have.SetGroupVersionKind(want.GroupVersionKind())
-	err = r.live.Get(r.ctx, key, have)
+	err := r.live.Get(r.ctx, key, have)
 	if apierrors.IsNotFound(err) {
-		return nil, false, nil
+		return nil, nil //nolint:nilnil // none is no error
 	}
-	return have, false, err
+	return have, err
 }
 
 // cachedType is the type of the kinds that are cached, nil for others.
@@ -212,14 +216,6 @@ func within(a, b any) bool {
 	return equality.Semantic.DeepEqual(a, b)
 }
 
-func withKey(m map[string]string, key, value string) map[string]string {
-	out := map[string]string{key: value}
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
-}
-
 // hashOf is a hash of an object but for its owner and its scale.
 func hashOf(obj map[string]any) string {
 	bare := (&unstructured.Unstructured{Object: obj}).DeepCopy()
@@ -234,8 +230,8 @@ func hashOf(obj map[string]any) string {
 }
 
 // remove deletes a companion that is ours, if it is there.
-func (r *run) remove(ctx context.Context, o client.Object) error {
-	err := r.client.Delete(ctx, o, client.Preconditions{UID: ptr.To(o.GetUID())})
+func (r *run) remove(o client.Object) error {
+	err := r.client.Delete(r.ctx, o, client.Preconditions{UID: ptr.To(o.GetUID())})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // gone, or another one by now
 	}

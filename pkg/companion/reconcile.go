@@ -267,7 +267,7 @@ func (r *run) alone(ours *unstructured.Unstructured) bool {
 		return true
 	}
 	if mine != nil {
-		if err := r.remove(r.ctx, mine); err != nil {
+		if err := r.remove(mine); err != nil {
 			r.fail("PodDisruptionBudget "+mine.Name, "deleted", err)
 		}
 	}
